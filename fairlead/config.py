@@ -1,0 +1,245 @@
+"""One typed configuration for all services; every default is stated here, once.
+
+Read from a YAML file (`FAIRLEAD_CONFIG` or `--config`) and from the environment, which wins:
+`FAIRLEAD_SCHEDULER__POLICY=fcfs` sets `scheduler.policy`. Unknown names are errors, not surprises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+ClassName = Literal["ls", "be"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+PROTOCOL_VERSION = 1
+"""Version of the worker and predictor protocols; a peer of another version is refused at the first message."""
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Largest gRPC message any service takes; a longer prompt is refused by the transport before it is parsed."""
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used; the message names the field and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassDefaults(_Section):
+    """Targets of requests that state none."""
+
+    ls_ttft_ms: Positive = 1000.0
+    ls_tpot_ms: Positive = 50.0
+    be_completion_ms: Positive | None = None
+
+
+class Tenant(_Section):
+    """Who may ask, with which credential, for what."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    key: SecretStr | None = None
+    """The API key itself; for a first evening. Prefer `key_sha256` or `key_env`."""
+    key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Hex SHA-256 of the key."""
+    key_env: str | None = None
+    """Name of the environment variable that holds the key."""
+    weight: Positive = 1.0
+    classes: tuple[ClassName, ...] = ("ls", "be")
+    default_class: ClassName = "be"
+    operator: bool = False
+    """May use the admin service and give length hints."""
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Tenant:
+        if sum(value is not None for value in (self.key, self.key_sha256, self.key_env)) != 1:
+            raise ValueError(f"tenant {self.name!r}: give exactly one of key, key_sha256, key_env")
+        if self.default_class not in self.classes:
+            raise ValueError(f"tenant {self.name!r}: default_class {self.default_class!r} is not among its classes")
+        return self
+
+    def key_digest(self) -> bytes:
+        """SHA-256 of this tenant's key (32 bytes); raises ConfigError where `key_env` names nothing."""
+        if self.key_sha256 is not None:
+            return bytes.fromhex(self.key_sha256)
+        if self.key is not None:
+            return hashlib.sha256(self.key.get_secret_value().encode()).digest()
+        key = os.environ.get(self.key_env or "")
+        if not key:
+            raise ConfigError(f"tenant {self.name!r}: environment variable {self.key_env!r} (key_env) is not set")
+        return hashlib.sha256(key.encode()).digest()
+
+
+class SchedulerConfig(_Section):
+    """The scheduler: one queue in front of all workers."""
+
+    listen: str = "127.0.0.1:7600"
+    policy: str = "slo"
+    workers: tuple[str, ...] = ("127.0.0.1:7602",)
+    """host:port of each worker, or a DNS name that stands for several (`dns:///worker:7602`)."""
+    predictor: str | None = "127.0.0.1:7601"
+    """host:port of the predictor; null: class priors alone."""
+    resolve_every_s: Positive = 3.0
+    window_tokens: Count = 50
+    """Tokens after which a running request is estimated again."""
+    repredict: Literal["auto", "always", "never"] = "auto"
+    """Ask the predictor again every window: as the policy wants, for all policies alike, or never."""
+    predict_timeout_ms: Positive = 2000.0
+    look_ahead: Annotated[int, Field(ge=0)] = 2
+    """Requests that a worker holds beyond its seats, so that a freed seat never waits for the network."""
+    step_seats: Count | None = None
+    """Places in a step on each worker; null: each worker's own."""
+    be_share: Share = 0.05
+    max_itl_factor: Positive = 4.0
+    max_queued_requests: Count = 10_000
+    """Waiting requests in all; at the bound a typed refusal with a retry delay."""
+    max_queued_per_tenant: Count = 8_000
+    max_prompt_bytes: Count = 1_000_000
+    default_max_tokens: Count = 512
+    max_lifetime_s: Positive = 3600.0
+    resume_grace_ms: Annotated[int, Field(ge=0)] = 0
+    max_resume_grace_ms: Annotated[int, Field(ge=0)] = 120_000
+    finished_kept: Count = 10_000
+    """Ended requests whose outcome can still be asked for by id."""
+    max_buffered_tokens: Count = 16_384
+    """Tokens a client may lag behind before it is cut as a slow reader."""
+    state_dir: Path | None = None
+    """Where the leadership epoch is kept; null: the user's state folder."""
+
+
+class PredictorConfig(_Section):
+    """The predictor: text in, length distribution out."""
+
+    listen: str = "127.0.0.1:7601"
+    predictor: str = "encoder"
+    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Hugging Face id or folder; the packaged weights serve where the hub is not reached."""
+    head: Path | None = None
+    """Folder of a trained head (`fairlead predictor train`); null: the one shipped for the demo model."""
+    max_batch: Count = 32
+    max_queued: Count = 4096
+    threads: Count = 1
+
+
+class WorkerConfig(_Section):
+    """A worker: a gRPC server round one engine."""
+
+    listen: str = "127.0.0.1:7602"
+    worker_id: str | None = None
+    """Stable name; null: host name and port."""
+    engine: str = "vllm"
+    model: str = "demo"
+    """Hugging Face id, local folder, or `demo` for the shipped model."""
+    served_model: str | None = None
+    """Name that clients ask for; null: the last part of `model`."""
+    slots: Count = 48
+    """Sequences resident in the engine (vLLM's max_num_seqs); more than seats, since a pause keeps its slot."""
+    step_seats: Count = 16
+    step_token_budget: Count = 2048
+    max_context_tokens: Count | None = None
+    kv_blocks: Count | None = None
+    """KV cache blocks; null: what the engine finds room for."""
+    kv_block_tokens: Count = 32
+    max_held: Count = 256
+    """Requests held at once, waiting ones included."""
+    dtype: str = "auto"
+    enforce_eager: bool | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    tensor_parallel_size: Count = 1
+    scheduling: Literal["fairlead", "vllm-fcfs", "vllm-priority"] = "fairlead"
+    """`fairlead`: our order at each step; the others are vLLM's own, for comparison."""
+    simulated_step_ms: tuple[float, float, float, float] = (6.0, 0.045, 0.05, 0.00025)
+    """c0..c3 of the simulated engine's step time."""
+    simulated_answer_tokens: Count = 128
+    """Median answer of the simulated engine."""
+    seed: int = 0
+
+    @field_validator("kv_block_tokens")
+    @classmethod
+    def _whole_blocks(cls, value: int) -> int:
+        if value % 16:
+            raise ValueError("kv_block_tokens must be a multiple of 16 (of 32 on a CPU)")
+        return value
+
+    @model_validator(mode="after")
+    def _seats_fit(self) -> WorkerConfig:
+        if self.step_seats > self.slots:
+            raise ValueError(f"step_seats ({self.step_seats}) must not exceed slots ({self.slots})")
+        return self
+
+
+class LogConfig(_Section):
+    """Structured logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FAIRLEAD_", env_nested_delimiter="__", extra="forbid", frozen=True, yaml_file=None
+    )
+
+    scheduler: SchedulerConfig = SchedulerConfig()
+    predictor: PredictorConfig = PredictorConfig()
+    worker: WorkerConfig = WorkerConfig()
+    defaults: ClassDefaults = ClassDefaults()
+    tenants: tuple[Tenant, ...] = ()
+    log: LogConfig = LogConfig()
+
+    @field_validator("tenants")
+    @classmethod
+    def _names_differ(cls, value: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
+        names = [tenant.name for tenant in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two tenants have one name")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Reads `path` (or the file that FAIRLEAD_CONFIG names, or none) and the environment.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a value does not fit; the message names each field.
+    """
+    chosen = path or (Path(os.environ["FAIRLEAD_CONFIG"]) if os.environ.get("FAIRLEAD_CONFIG") else None)
+    if chosen is not None and not chosen.is_file():
+        raise ConfigError(f"configuration file {chosen} does not exist; give another with --config")
+
+    class Sourced(Config):
+        model_config = SettingsConfigDict(yaml_file=chosen)
+
+    try:
+        return Sourced()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{chosen or 'environment'}: " + "; ".join(lines)) from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{chosen}: {error}") from None

@@ -1,0 +1,1 @@
+"""Engines: one small interface (`base.py`), real vLLM and a simulated one."""
