@@ -3,134 +3,74 @@
 `plan_step` is given every sequence that the engine holds, the limits of one step and the rules of the policy, and
 returns a token quota for each sequence that takes part. A running sequence without a quota is paused: it gives up its
 seat and keeps its KV cache. Nothing here reads a clock, a file or a random source.
+
+Reading guide: `plan_step` is the decision; `_order` ranks; `step_filler.py` deals seats, tokens, KV blocks
+and time; `step_types.py` holds the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-MIN_CHUNK_TOKENS = 512
-URGENT_CHUNK_TOKENS = 1024
-HOPELESS_LATE_MS = 500.0
+from worker_svc.step_filler import Filler, slack_ms
+from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
+
+__all__ = ["Held", "StepLimits", "StepModel", "StepPlan", "StepRules", "plan_step", "slack_ms"]
+
+# The constants of the default policy (design: scheduling, "The default policy `slo`").
 RELEGATED_BY_MS = 30_000.0
 WORK_MS_PER_PREFILL_TOKEN = 0.1
-TPOT_PACE = 0.96
-STEP_SHARE_OF_TPOT = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class StepModel:
-    """Step time in ms = c0 + c1 * prefill tokens + c2 * decoding sequences + c3 * context tokens in the batch."""
-
-    c0_ms: float
-    c1_ms_per_prefill_token: float
-    c2_ms_per_decode: float
-    c3_ms_per_context_token: float
-
-    def step_ms(self, prefill_tokens: int, decodes: int, context_tokens: int) -> float:
-        """Predicted time of a step, ms."""
-        return (
-            self.c0_ms
-            + self.c1_ms_per_prefill_token * prefill_tokens
-            + self.c2_ms_per_decode * decodes
-            + self.c3_ms_per_context_token * context_tokens
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StepRules:
-    """How a step is filled from the order; the fields are those of `fairlead.v1.StepRules`."""
-
-    class_tiers: bool = False
-    step_budget: bool = False
-    displace: bool = False
-    evict: bool = False
-    be_share: float = 0.0
-    max_itl_factor: float = 4.0
-    step_seats: int | None = None
-
-
-@dataclass(slots=True)
-class Held:
-    """One request as the engine holds it.
-
-    Attributes:
-        handle: the scheduler's short name.
-        rank: place in the scheduler's order; smaller is more urgent.
-        latency_sensitive: its class.
-        resident: it holds a slot and KV blocks (vLLM: in `running`).
-        seated: it had a quota in the last step.
-        left_tokens: tokens to compute before its next output token (1 while decoding, in-flight tokens counted).
-        context_tokens: tokens computed so far (its KV cache).
-        output_tokens: output tokens so far, in-flight ones included.
-        decoding: its whole prompt is computed, it makes one token a step.
-        arrival_ms: arrival at the scheduler, on the caller's clock.
-        first_token_ms: when its first token left the engine; None before.
-        ttft_ms, tpot_ms: its targets.
-        blocks: KV blocks held.
-        admissible: a waiting sequence that the engine could take now (not blocked on a grammar, a KV transfer, ...).
-    """
-
-    handle: int
-    rank: int
-    latency_sensitive: bool
-    resident: bool
-    seated: bool
-    left_tokens: int
-    context_tokens: int
-    output_tokens: int
-    decoding: bool
-    arrival_ms: float
-    first_token_ms: float | None
-    ttft_ms: float
-    tpot_ms: float
-    blocks: int
-    admissible: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class StepLimits:
-    """What one step and the engine's memory allow.
-
-    Attributes:
-        token_budget: most tokens in a step (vLLM's max_num_batched_tokens).
-        seats: most sequences in a step.
-        slots: most resident sequences (vLLM's max_num_seqs).
-        free_blocks: KV blocks that nobody holds.
-        block_tokens: tokens in a block.
-        chunked_prefill: whether a prefill may be cut into chunks.
-    """
-
-    token_budget: int
-    seats: int
-    slots: int
-    free_blocks: int
-    block_tokens: int
-    chunked_prefill: bool = True
-
-
-@dataclass(slots=True)
-class StepPlan:
-    """The decision for one step.
-
-    Attributes:
-        quotas: handle to tokens, for every sequence that takes part; absent means 0.
-        order: every handle, most urgent first: the order in which KV-shortage victims are *not* taken.
-        admit: waiting handles that enter now, in this order.
-        evict: resident handles whose KV is dropped now, so that the first of `admit` fits.
-        planned_ms: predicted step time.
-    """
-
-    quotas: dict[int, int] = field(default_factory=dict[int, int])
-    order: list[int] = field(default_factory=list[int])
-    admit: list[int] = field(default_factory=list[int])
-    evict: list[int] = field(default_factory=list[int])
-    planned_ms: float = 0.0
 
 
 def plan_step(
     sequences: Sequence[Held], limits: StepLimits, rules: StepRules, model: StepModel, now_ms: float
 ) -> StepPlan:
-    """Decides who takes part in the next step and with how many tokens."""
-    raise NotImplementedError
+    """Decides who takes part in the next step and with how many tokens.
+
+    Args:
+        sequences: everything the engine holds, in any order.
+        limits: of this step and of memory.
+        rules: of the policy.
+        model: predicts the step's time.
+        now_ms: on the clock of `arrival_ms` and `first_token_ms`.
+
+    Returns:
+        The plan. While anything is runnable its quotas are not empty (I5), and the blocks that they need, after its
+        evictions, are within `free_blocks` (I4).
+    """
+    order = _order(sequences, rules, now_ms)
+    filler = Filler(order, limits, rules, model, now_ms)
+    if rules.class_tiers:
+        filler.fill_by_tier()
+    else:
+        filler.fill_by_rank()
+    plan = filler.plan
+    plan.order = [held.handle for held in order]
+    plan.planned_ms = filler.time_ms
+    return plan
+
+
+def _prefill_due_ms(held: Held, now_ms: float) -> float:
+    """When an LS prefill should be done; one that has missed moves back, to keep the rest on time (relegation)."""
+    work_ms = WORK_MS_PER_PREFILL_TOKEN * held.left_tokens
+    if held.output_tokens:  # evicted in mid-answer: its next token is what is due
+        return now_ms + slack_ms(held, now_ms) + work_ms
+    deadline_ms = held.arrival_ms + held.ttft_ms
+    return deadline_ms + work_ms + (RELEGATED_BY_MS if now_ms > deadline_ms else 0.0)
+
+
+def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[Held]:
+    """Everything, most urgent first; the handle breaks ties."""
+    if not rules.class_tiers:
+        if rules.displace:
+            return sorted(sequences, key=lambda held: (held.rank, held.handle))
+        return sorted(sequences, key=lambda held: (not held.resident, held.rank, held.handle))
+
+    def key(held: Held) -> tuple[int, float, int]:
+        if not held.latency_sensitive:
+            return (2 if rules.displace or held.resident else 3, held.rank, held.handle)
+        if held.decoding and held.resident:
+            return (0, slack_ms(held, now_ms), held.handle)
+        return (1, _prefill_due_ms(held, now_ms), held.handle)
+
+    return sorted(sequences, key=key)

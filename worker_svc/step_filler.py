@@ -1,0 +1,221 @@
+"""Deals the seats, tokens, KV blocks and time of one step; used by `ordering.plan_step`."""
+
+from __future__ import annotations
+
+from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
+
+# The constants of the default policy (design: scheduling, "The default policy `slo`").
+MIN_CHUNK_TOKENS = 512
+URGENT_CHUNK_TOKENS = 1024
+HOPELESS_LATE_MS = 500.0
+TPOT_PACE = 0.96
+STEP_SHARE_OF_TPOT = 0.5
+
+
+def slack_ms(held: Held, now_ms: float) -> float:
+    """Time until an LS decode's next token is due, from when its first token really left; ms, negative when late."""
+    start_ms = now_ms if held.first_token_ms is None else held.first_token_ms
+    return start_ms + held.output_tokens * TPOT_PACE * held.tpot_ms - now_ms
+
+
+class Filler:
+    """Deals the seats, tokens, KV blocks and time of one step to sequences, in the order in which it is asked."""
+
+    def __init__(
+        self,
+        order: list[Held],
+        limits: StepLimits,
+        rules: StepRules,
+        model: StepModel,
+        now_ms: float,
+    ) -> None:
+        self.plan = StepPlan()
+        self.time_ms = model.c0_ms
+        self._order = order
+        self._limits = limits
+        self._rules = rules
+        self._model = model
+        self._now_ms = now_ms
+        seats = limits.seats if rules.step_seats is None else min(limits.seats, rules.step_seats)
+        self._seats = max(1, seats)
+        self._tokens = limits.token_budget
+        self._free = limits.free_blocks
+        self._resident = sum(1 for held in order if held.resident)
+        self._evicted: set[int] = set()
+        self._limit_ms = self._step_limit_ms()
+
+    def fill_by_rank(self) -> None:
+        """One pass in rank order; a chunk takes what is left of the token budget."""
+        for held in self._order:
+            if self._seats <= 0 or self._tokens <= 0:
+                return
+            self._give(held, held.left_tokens)
+
+    def fill_by_tier(self) -> None:
+        """LS decodes, LS prefill, then BE decodes and BE prefill while the step still ends in time for them."""
+        best_effort = [held for held in self._order if not held.latency_sensitive]
+        self._give_share(best_effort)
+        prefill_allowance: float | None = None
+        for held in self._order:
+            if not held.latency_sensitive or self._seats <= 0 or self._tokens <= 0:
+                break
+            if held.decoding and held.resident:
+                self._give(held, held.left_tokens)
+                continue
+            if prefill_allowance is None:
+                prefill_allowance = self._prefill_allowance(held)
+            if prefill_allowance >= 1:
+                prefill_allowance -= self._give(held, min(held.left_tokens, int(prefill_allowance)))
+        # Seats go by rank, so that a better request takes a worse one's seat; among the seated, decodes come first,
+        # since a prefill would use up the time of all of them.
+        seated, rest = best_effort[: max(self._seats, 0)], best_effort[max(self._seats, 0) :]
+        for group in (seated, rest):
+            for decoding in (True, False):
+                self._give_in_time([held for held in group if held.decoding is decoding])
+
+    def _give_share(self, best_effort: list[Held]) -> None:
+        """The seat that BE keeps, to the oldest that can use it: what bounds a BE request's wait (I6)."""
+        if self._rules.be_share <= 0 or self._seats < 2:
+            return
+        share_tokens = max(1, int(self._rules.be_share * self._limits.token_budget))
+        for held in sorted(best_effort, key=lambda held: (held.arrival_ms, held.handle)):
+            if self._give(held, min(held.left_tokens, share_tokens)):
+                return
+
+    def _give_in_time(self, group: list[Held]) -> None:
+        for held in group:
+            if self._seats <= 0 or self._tokens <= 0:
+                return
+            if held.handle in self.plan.quotas:
+                continue
+            tokens = held.left_tokens
+            if self._limit_ms is not None:
+                tokens = min(tokens, self._tokens_in_time(held))
+            if tokens >= 1:
+                self._give(held, tokens)
+
+    def _step_limit_ms(self) -> float | None:
+        """Longest that this step may last for the sake of the LS decodes in it; None: no bound but tokens."""
+        if not self._rules.step_budget:
+            return None
+        decodes = [
+            (held.tpot_ms, slack)
+            for held in self._order
+            if held.latency_sensitive
+            and held.decoding
+            and held.resident
+            and (slack := slack_ms(held, self._now_ms)) > -HOPELESS_LATE_MS
+        ]
+        if not decodes:
+            return None
+        tpot_ms = min(tpot for tpot, _ in decodes)
+        least_slack_ms = min(slack for _, slack in decodes)
+        return min(max(STEP_SHARE_OF_TPOT * tpot_ms, least_slack_ms), self._rules.max_itl_factor * tpot_ms)
+
+    def _tokens_in_time(self, held: Held) -> int:
+        """How many of its tokens still end by the step's limit."""
+        assert self._limit_ms is not None
+        left_ms = self._limit_ms - self.time_ms - self._model.c3_ms_per_context_token * held.context_tokens
+        if held.decoding:
+            return held.left_tokens if left_ms >= self._model.c2_ms_per_decode else 0
+        if left_ms < 0:
+            return 0
+        per_token_ms = self._model.c1_ms_per_prefill_token
+        return int(left_ms / per_token_ms) if per_token_ms > 0 else held.left_tokens
+
+    def _prefill_allowance(self, first: Held) -> float:
+        """Prefill tokens for all LS requests of this step; the most urgent one decides how many at least."""
+        if self._limit_ms is None:
+            return self._limits.token_budget
+        waited_ms = self._now_ms - first.arrival_ms
+        least = URGENT_CHUNK_TOKENS if waited_ms > 0.5 * first.ttft_ms else MIN_CHUNK_TOKENS
+        return max(least, self._tokens_in_time(first))
+
+    def _give(self, held: Held, tokens: int) -> int:
+        """Gives up to `tokens` to one sequence if seat, token budget, slot and KV allow; returns what it got."""
+        tokens = min(tokens, self._tokens)
+        if self._seats <= 0 or tokens <= 0 or held.handle in self._evicted or not held.admissible:
+            return 0
+        if tokens < held.left_tokens and not self._limits.chunked_prefill:
+            return 0
+        if not (self._grow(held, tokens) if held.resident else self._enter(held)):
+            return 0
+        self.plan.quotas[held.handle] = tokens
+        self._seats -= 1
+        self._tokens -= tokens
+        model = self._model
+        work_ms = model.c2_ms_per_decode if held.decoding else model.c1_ms_per_prefill_token * tokens
+        self.time_ms += work_ms + model.c3_ms_per_context_token * held.context_tokens
+        return tokens
+
+    def _blocks_for(self, context_tokens: int) -> int:
+        return -(-context_tokens // self._limits.block_tokens)
+
+    def _grow(self, held: Held, tokens: int) -> bool:
+        """Takes the blocks that a resident sequence needs; the worst-ranked ones give theirs up where none is free."""
+        needed = max(0, self._blocks_for(held.context_tokens + tokens) - held.blocks)
+        if needed > self._free and not self._evict_for(needed, 0, self._victims_after(held)):
+            return False
+        self._free -= needed
+        return True
+
+    def _enter(self, held: Held) -> bool:
+        """Takes a slot and the blocks of the whole prompt, so that what enters can also finish its prefill."""
+        others = self._resident > 0
+        needed = self._blocks_for(held.context_tokens + held.left_tokens)
+        spare = self._limits.watermark_blocks if others else 0
+        slots = 1 if self._resident >= self._limits.slots else 0
+        if slots or needed + spare > self._free:
+            victims = self._victims_for_entry(held)
+            if not self._evict_for(needed + spare, slots, victims):
+                return False
+        self._free -= needed
+        self._resident += 1
+        self.plan.admit.append(held.handle)
+        return True
+
+    def _victims_after(self, held: Held) -> list[Held]:
+        """Resident sequences behind `held` that take no part yet, worst first."""
+        victims: list[Held] = []
+        for other in reversed(self._order):
+            if other.handle == held.handle:
+                break
+            if other.resident and other.handle not in self.plan.quotas and other.handle not in self._evicted:
+                victims.append(other)
+        return victims
+
+    def _victims_for_entry(self, held: Held) -> list[Held]:
+        """Who may lose its KV so that a waiting sequence enters; nobody where the rules or its own slack say wait."""
+        if not self._rules.evict or self.plan.evict:
+            return []
+        victims = self._victims_after(held)
+        if not self._rules.class_tiers:
+            return victims
+        if not held.latency_sensitive or held.output_tokens:
+            return []
+        model = self._model
+        own_ms = model.c0_ms + model.c1_ms_per_prefill_token * held.left_tokens
+        slack = held.arrival_ms + held.ttft_ms - self._now_ms - own_ms
+        return [
+            victim
+            for victim in victims
+            if not victim.latency_sensitive and slack <= model.c1_ms_per_prefill_token * victim.context_tokens
+        ]
+
+    def _evict_for(self, blocks: int, slots: int, victims: list[Held]) -> bool:
+        """Evicts as few of `victims`, worst first, as make `blocks` (and `slots`) free; none if all would not do."""
+        chosen: list[Held] = []
+        free = self._free
+        for victim in victims:
+            if free >= blocks and len(chosen) >= slots:
+                break
+            chosen.append(victim)
+            free += victim.blocks
+        if free < blocks or len(chosen) < slots:
+            return False
+        for victim in chosen:
+            self._evicted.add(victim.handle)
+            self.plan.evict.append(victim.handle)
+        self._resident -= len(chosen)
+        self._free = free
+        return True
