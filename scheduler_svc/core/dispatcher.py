@@ -1,0 +1,178 @@
+"""Where each live job stands, in the pool or on a worker, and what the workers must be told of it."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from scheduler_svc.core.backlog import Backlog
+from scheduler_svc.core.ledger import Ledger
+from scheduler_svc.core.placement import Placement
+from scheduler_svc.core.policies import Policy
+from scheduler_svc.core.types import Assign, CancelOn, Decision, Job, Reorder, WorkerUp
+from scheduler_svc.core.workers import WorkerView
+
+MEMORY_TRIES = 8
+"""Waiting jobs of one tier that are tried in turn, where the best one's predicted memory does not fit."""
+
+
+class Dispatcher:
+    """Pool and workers; every change marks what `place` and `reorder` have to look at again.
+
+    Attributes:
+        workers: by name of incarnation.
+        rules: how a step is filled under the policy in force.
+    """
+
+    def __init__(self, policy: Policy, ledger: Ledger, look_ahead: int) -> None:
+        self.workers: dict[str, WorkerView] = {}
+        self.policy = policy
+        self.rules = policy.rules()
+        self._ledger = ledger
+        self._placement = Placement(look_ahead)
+        self._backlogs: dict[str, Backlog] = {}
+        self._stale_workers: dict[str, None] = {}
+        self._stale_models: dict[str, None] = {}
+
+    def set_policy(self, policy: Policy) -> None:
+        """Takes another policy; the caller gives every live job its new key."""
+        self.policy = policy
+        self.rules = policy.rules()
+        self._stale_workers.update(dict.fromkeys(self.workers))
+        self._stale_models.update(dict.fromkeys(self._backlogs))
+
+    def add_worker(self, up: WorkerUp) -> WorkerView:
+        """A worker that takes jobs from now on."""
+        assert up.worker not in self.workers, f"worker {up.worker} came up twice"
+        worker = self.workers[up.worker] = WorkerView(up, up.cost)
+        self._stale_workers[up.worker] = None
+        self._stale_models[up.model] = None
+        return worker
+
+    def drop_worker(self, name: str) -> WorkerView | None:
+        """Forgets a worker; the caller sees to the jobs that it had."""
+        self._stale_workers.pop(name, None)
+        return self.workers.pop(name, None)
+
+    def room_changed(self, worker: WorkerView) -> None:
+        """Something left this worker, or it takes jobs again."""
+        self._stale_models[worker.up.model] = None
+
+    def enqueue(self, job: Job, now_ms: float) -> None:
+        """Puts a new job into the pool."""
+        job.key = self.policy.key(job, now_ms)
+        self._ledger.of(job).waiting += 1
+        self._backlog(job).put(job)
+        self._stale_models[job.spec.model] = None
+
+    def requeue(self, job: Job, worker: WorkerView, now_ms: float) -> None:
+        """Takes a job from a worker that will not run it and puts it back into the pool."""
+        worker.take(job)
+        self._ledger.of(job).running -= 1
+        job.worker = None
+        job.seated = False
+        job.base_tokens = job.output_tokens
+        self.enqueue(job, now_ms)
+
+    def rekey(self, job: Job, now_ms: float) -> None:
+        """Gives a live job the key that it has now."""
+        key = self.policy.key(job, now_ms)
+        if key == job.key:
+            return
+        self._stale_models[job.spec.model] = None
+        if job.worker is None:
+            self._backlog(job).rekey(job, key)
+            return
+        worker = self.workers[job.worker]
+        worker.take(job)
+        job.key = key
+        worker.put(job)
+        self._stale_workers[job.worker] = None
+
+    def remove(self, job: Job, *, still_running: bool) -> CancelOn | None:
+        """Takes an ending job out of pool or worker; where its worker still runs it, says how to stop it."""
+        account = self._ledger.of(job)
+        if job.worker is None:
+            self._backlog(job).take(job)
+            account.waiting -= 1
+            return None
+        worker = self.workers[job.worker]
+        worker.take(job)
+        account.running -= 1
+        self.room_changed(worker)
+        if not still_running:
+            return None
+        worker.leaving.add(job.job_id)
+        return CancelOn(job.worker, job.job_id, job.attempt)
+
+    def dispatch(self, now_ms: float) -> list[Decision]:
+        """Places what can be placed and orders what changed."""
+        decisions: list[Decision] = []
+        for model in self._stale_models:
+            self._place(model, now_ms, decisions)
+        self._stale_models.clear()
+        for name in self._stale_workers:
+            self._reorder(self.workers[name], decisions)
+        self._stale_workers.clear()
+        return decisions
+
+    def _backlog(self, job: Job) -> Backlog:
+        return self._backlogs.setdefault(job.spec.model, Backlog())
+
+    def _place(self, model: str, now_ms: float, decisions: list[Decision]) -> None:
+        backlog = self._backlogs.get(model)
+        workers = [worker for worker in self.workers.values() if worker.up.model == model]
+        if not backlog or not workers:
+            return
+        for worker in workers:
+            oldest = backlog.oldest_best_effort()
+            if oldest is not None and self._placement.has_share_room(worker, oldest, self.rules):
+                self._assign(oldest, worker, now_ms, decisions)
+        tier: float | None = None
+        while True:
+            candidates = list(islice(backlog.best_first(tier), MEMORY_TRIES))
+            if not candidates:
+                return
+            tier = candidates[0].key[0]
+            if not self._place_one(candidates, tier, workers, now_ms, decisions):
+                tier += 1.0
+
+    def _place_one(
+        self, candidates: list[Job], tier: float, workers: list[WorkerView], now_ms: float, decisions: list[Decision]
+    ) -> bool:
+        """Places the first of `candidates` in `tier` that finds room; False where none does."""
+        for job in candidates:
+            if job.key[0] != tier:
+                return False
+            worker = self._placement.choose(job, workers, self.policy, self.rules)
+            if worker is not None:
+                self._assign(job, worker, now_ms, decisions)
+                return True
+        return False
+
+    def _assign(self, job: Job, worker: WorkerView, now_ms: float, decisions: list[Decision]) -> None:
+        self._backlog(job).take(job)
+        account = self._ledger.of(job)
+        account.waiting -= 1
+        account.running += 1
+        job.worker = worker.up.worker
+        job.attempt += 1
+        job.base_tokens = job.output_tokens
+        if job.first_assigned_ms is None:
+            job.first_assigned_ms = now_ms
+        worker.put(job)
+        decisions.append(Assign(job.job_id, worker.up.worker, job.attempt, worker.next_rank, job.output_tokens))
+        worker.next_rank += 1
+        worker.order_sent = (*worker.order_sent, job.job_id)
+        self._stale_workers[worker.up.worker] = None
+
+    def _reorder(self, worker: WorkerView, decisions: list[Decision]) -> None:
+        """Tells a worker its order where it differs from what it has."""
+        order = tuple(job_id for _, job_id in worker.order)
+        known = tuple(job_id for job_id in worker.order_sent if job_id in worker.jobs)
+        rules = None if worker.rules_sent == self.rules else self.rules
+        worker.order_sent = order
+        if order == known and rules is None:
+            return
+        worker.rules_sent = self.rules
+        worker.next_rank = len(order)
+        decisions.append(Reorder(worker.up.worker, order, rules))

@@ -1,0 +1,322 @@
+"""The machine: events and the time go in, decisions come out.
+
+`handle` takes one event and changes what is known; `tick` says what follows from all that changed since the last one:
+who enters a worker, in which order each worker runs what it has, who is asked about, cancelled or ended. Both are
+deterministic: the same events at the same times give the same decisions, byte for byte (I9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+
+from scheduler_svc.core.admission import Admission, AdmissionRefusal, Limits
+from scheduler_svc.core.ageing import Ageing
+from scheduler_svc.core.dispatcher import Dispatcher
+from scheduler_svc.core.ledger import Ledger
+from scheduler_svc.core.placement import remaining_high
+from scheduler_svc.core.policies import BUILT_IN, Policy, UnknownPolicy
+from scheduler_svc.core.policies.base import Pace
+from scheduler_svc.core.priors import Priors
+from scheduler_svc.core.types import (
+    AdmitRefusal,
+    Arrived,
+    AskPrediction,
+    AssignRefused,
+    CancelRequested,
+    Change,
+    Decision,
+    End,
+    Event,
+    ExecutionEnded,
+    Job,
+    Outcome,
+    PolicyChanged,
+    PolicySettings,
+    Predicted,
+    Stepped,
+    WorkerLost,
+    WorkerUp,
+    WorkerUpdated,
+)
+from scheduler_svc.core.workers import WorkerView
+
+
+class SchedulerCore:
+    """The scheduler without its shell.
+
+    Args:
+        policy: name of the policy to begin with.
+        settings: of the policy.
+        limits: bounds.
+        policies: by name; plug-ins are added here.
+
+    Attributes:
+        ledger: what was accepted and how it ended.
+        priors: observed lengths.
+
+    Raises:
+        UnknownPolicy: no such policy.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        settings: PolicySettings,
+        limits: Limits,
+        *,
+        policies: Mapping[str, type[Policy]] = BUILT_IN,
+    ) -> None:
+        self._policies = policies
+        self.ledger = Ledger()
+        self.priors = Priors()
+        self._admission = Admission(limits, self.ledger)
+        self._dispatcher = Dispatcher(self.make_policy(policy, settings), self.ledger, limits.look_ahead)
+        self._jobs: dict[int, Job] = {}
+        self._live: dict[int, Job] = {}
+        self._paces: dict[str, Pace] = {}
+        self._expiries: list[tuple[float, int]] = []
+        self._ageing = Ageing()
+        self._decisions: list[Decision] = []
+
+    # -- what the shell asks
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._dispatcher.policy
+
+    @property
+    def workers(self) -> Mapping[str, WorkerView]:
+        """By name of incarnation."""
+        return self._dispatcher.workers
+
+    def make_policy(self, name: str, settings: PolicySettings) -> Policy:
+        """A policy by name. Raises UnknownPolicy, which lists the known ones."""
+        if name not in self._policies:
+            raise UnknownPolicy(f"unknown policy {name!r}; known: {', '.join(sorted(self._policies))}")
+        return self._policies[name](settings)
+
+    def refusal_for(self, tenant: str, now_ms: float) -> AdmissionRefusal | None:
+        """Whether another request of `tenant` would break a bound of the pool."""
+        return self._admission.refusal_for(tenant, now_ms)
+
+    def job(self, job_id: int) -> Job | None:
+        """A job that is live, or that ended and is not forgotten."""
+        return self._jobs.get(job_id)
+
+    def live_jobs(self) -> Mapping[int, Job]:
+        """Accepted and not ended, by id."""
+        return self._live
+
+    def forget(self, job_id: int) -> None:
+        """Drops an ended job; a live one stays."""
+        if job_id not in self._live:
+            self._jobs.pop(job_id, None)
+
+    def next_due_ms(self) -> float | None:
+        """When `tick` should come even if nothing happens: the next expiry or ageing slice."""
+        while self._expiries and self._expiries[0][1] not in self._live:
+            heappop(self._expiries)
+        due = [self._expiries[0][0]] if self._expiries else []
+        if self._ageing.due_ms is not None:
+            due.append(self._ageing.due_ms)
+        return min(due, default=None)
+
+    # -- events
+
+    def handle(self, event: Event, now_ms: float) -> None:
+        """Takes one event; events about ended jobs or earlier attempts change nothing."""
+        match event:
+            case Stepped():
+                self._stepped(event, now_ms)
+            case Arrived():
+                self._arrived(event, now_ms)
+            case Predicted():
+                self._predicted(event, now_ms)
+            case ExecutionEnded():
+                self._execution_ended(event, now_ms)
+            case AssignRefused():
+                self._assign_refused(event, now_ms)
+            case CancelRequested():
+                self._end_by_id(event.job_id, event.outcome, event.detail, now_ms)
+            case WorkerUp():
+                self._worker_up(event)
+            case WorkerUpdated():
+                self._worker_updated(event)
+            case WorkerLost():
+                self._worker_lost(event, now_ms)
+            case PolicyChanged():
+                self._policy_changed(event, now_ms)
+
+    def _arrived(self, spec: Arrived, now_ms: float) -> None:
+        assert spec.job_id not in self._jobs, f"job {spec.job_id} arrived twice"
+        job = Job(spec, now_ms, self.priors.distribution(spec))
+        job.base_tokens = job.output_tokens = job.estimated_at = spec.received_tokens
+        self._jobs[spec.job_id] = job
+        self._live[spec.job_id] = job
+        self.ledger.of(job).accepted += 1
+        if spec.expires_ms is not None:
+            heappush(self._expiries, (spec.expires_ms, spec.job_id))
+        self._estimate(job)
+        self._dispatcher.enqueue(job, now_ms)
+        self._ask(job)
+        if self.policy.ages:
+            self._ageing.wake(now_ms)
+
+    def _predicted(self, event: Predicted, now_ms: float) -> None:
+        job = self._live.get(event.job_id)
+        if job is None or event.distribution is None:
+            return
+        job.distribution = event.distribution.truncated(job.spec.max_tokens)
+        job.predictions += 1
+        if job.predicted is None:
+            job.predicted = job.distribution
+        self._estimate(job)
+        self._dispatcher.rekey(job, now_ms)
+
+    def _stepped(self, event: Stepped, now_ms: float) -> None:
+        window = self.policy.settings.window_tokens
+        for job_id, attempt, count in event.tokens:
+            job = self._live.get(job_id)
+            if job is None or job.attempt != attempt or job.worker != event.worker:
+                continue
+            job.output_tokens += count
+            job.last_token_ms = now_ms
+            if job.first_token_ms is None:
+                job.first_token_ms = now_ms
+            self.ledger.of(job).output_tokens += count
+            if job.output_tokens - job.estimated_at >= window:
+                self._estimate(job)
+                self._ask(job)
+                self._dispatcher.rekey(job, now_ms)
+        for job_id, attempt, change in event.changes:
+            job = self._live.get(job_id)
+            if job is not None and job.attempt == attempt and job.worker == event.worker:
+                self._changed(job, change, now_ms)
+
+    def _changed(self, job: Job, change: Change, now_ms: float) -> None:
+        job.seated = change in (Change.STARTED, Change.RESUMED)
+        if change is Change.PAUSED:
+            job.pauses += 1
+        elif change is Change.EVICTED:
+            job.evictions += 1
+        self._dispatcher.rekey(job, now_ms)
+
+    def _execution_ended(self, event: ExecutionEnded, now_ms: float) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        worker.leaving.discard(event.job_id)
+        worker.full = False
+        self._dispatcher.room_changed(worker)
+        job = self._live.get(event.job_id)
+        if job is None or job.attempt != event.attempt or job.worker != event.worker:
+            return
+        if event.outcome in (Outcome.STOP, Outcome.LENGTH):
+            self.priors.observe(job.spec, job.output_tokens)
+        self._end(job, event.outcome, event.detail, now_ms, still_running=False)
+
+    def _assign_refused(self, event: AssignRefused, now_ms: float) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        worker.leaving.discard(event.job_id)
+        worker.full |= event.reason is AdmitRefusal.FULL
+        worker.draining |= event.reason is AdmitRefusal.DRAINING
+        job = self._live.get(event.job_id)
+        if job is None or job.attempt != event.attempt or job.worker != event.worker:
+            return
+        if event.reason in (AdmitRefusal.FULL, AdmitRefusal.DRAINING):
+            self._requeue(job, worker, now_ms)
+        else:
+            invalid = event.reason is AdmitRefusal.INVALID
+            outcome = Outcome.FAILED_ENGINE if invalid else Outcome.FAILED_INTERNAL
+            self._end(job, outcome, event.detail, now_ms, still_running=False)
+
+    def _worker_up(self, event: WorkerUp) -> None:
+        worker = self._dispatcher.add_worker(event)
+        self._paces[event.model] = worker.pace(self._dispatcher.rules)
+
+    def _worker_updated(self, event: WorkerUpdated) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        if event.cost is not None:
+            worker.cost = event.cost
+            self._paces[worker.up.model] = worker.pace(self._dispatcher.rules)
+        if event.draining is not None:
+            worker.draining = event.draining
+            self._dispatcher.room_changed(worker)
+
+    def _worker_lost(self, event: WorkerLost, now_ms: float) -> None:
+        """Its jobs go back to the pool with what is out already, or end where that would not be exact."""
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        for job in list(worker.jobs.values()):
+            if job.spec.continuable or job.output_tokens == 0:
+                self._requeue(job, worker, now_ms)
+            else:
+                text = "its worker was lost in mid-answer; penalties or a seed forbid an exact continuation elsewhere"
+                self._end(job, Outcome.FAILED_WORKER_LOST, text, now_ms, still_running=False)
+        self._dispatcher.drop_worker(event.worker)
+
+    def _policy_changed(self, event: PolicyChanged, now_ms: float) -> None:
+        policy = self.make_policy(event.policy, event.settings)
+        self._dispatcher.set_policy(policy)
+        for worker in self.workers.values():
+            self._paces[worker.up.model] = worker.pace(self._dispatcher.rules)
+        for job in self._live.values():
+            self._estimate(job)
+            self._dispatcher.rekey(job, now_ms)
+        self._ageing.stop()
+        if policy.ages:
+            self._ageing.wake(now_ms)
+
+    # -- decisions
+
+    def tick(self, now_ms: float) -> list[Decision]:
+        """Everything that follows from the events since the last tick, in the order in which it is to be done."""
+        while self._expiries and self._expiries[0][0] <= now_ms:
+            _, job_id = heappop(self._expiries)
+            self._end_by_id(job_id, Outcome.EXPIRED, "its deadline passed", now_ms)
+        for job_id in self._ageing.take(now_ms, lambda: self._live):
+            if job_id in self._live:
+                self._dispatcher.rekey(self._live[job_id], now_ms)
+        decisions = self._decisions + self._dispatcher.dispatch(now_ms)
+        self._decisions = []
+        return decisions
+
+    def _estimate(self, job: Job) -> None:
+        """What the policy and memory derive from the distribution, given the tokens that are out."""
+        job.estimated_at = job.output_tokens
+        job.cost = self.policy.cost(job, self._paces.get(job.spec.model, Pace()))
+        job.remaining_high = remaining_high(job)
+
+    def _ask(self, job: Job) -> None:
+        wish = self.policy.settings.repredict
+        if wish == "always" or (wish == "auto" and self.policy.wants_prediction(job, job.output_tokens)):
+            self._decisions.append(AskPrediction(job.job_id, job.output_tokens))
+
+    def _requeue(self, job: Job, worker: WorkerView, now_ms: float) -> None:
+        self._dispatcher.requeue(job, worker, now_ms)
+        self._estimate(job)
+        self._dispatcher.rekey(job, now_ms)
+
+    def _end_by_id(self, job_id: int, outcome: Outcome, detail: str, now_ms: float) -> None:
+        job = self._live.get(job_id)
+        if job is not None:
+            self._end(job, outcome, detail, now_ms, still_running=True)
+
+    def _end(self, job: Job, outcome: Outcome, detail: str, now_ms: float, *, still_running: bool) -> None:
+        """Gives a job its one outcome; `still_running`: the worker that it is on, if any, is told to stop it."""
+        cancel = self._dispatcher.remove(job, still_running=still_running)
+        if cancel is not None:
+            self._decisions.append(cancel)
+        job.outcome = outcome
+        job.seated = False
+        del self._live[job.job_id]
+        self.ledger.of(job).outcomes[outcome] += 1
+        self._admission.ended(now_ms)
+        self._decisions.append(End(job.job_id, outcome, detail))

@@ -1,0 +1,69 @@
+"""What the core knows of one worker: its size, its pace, and the ordered jobs placed on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sortedcontainers import SortedList
+
+from scheduler_svc.core.policies.base import Pace
+from scheduler_svc.core.types import Job, Rules, StepCost, WorkerUp
+
+Ranked = tuple[tuple[float, float], int]
+"""(key, job_id): the job_id breaks ties, oldest first."""
+
+
+def _no_order() -> SortedList[Ranked]:
+    return SortedList()
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """One incarnation of a worker.
+
+    Attributes:
+        jobs: live jobs placed here, by id.
+        order: the same, by key.
+        leaving: ended jobs that the worker has not yet said it let go of; they still hold their slots.
+        full: it refused an assignment for want of room; nothing is placed until something leaves.
+        rules_sent, order_sent: what it was last told.
+        next_rank: behind every rank that it knows.
+    """
+
+    up: WorkerUp
+    cost: StepCost
+    draining: bool = False
+    full: bool = False
+    jobs: dict[int, Job] = field(default_factory=dict[int, Job])
+    order: SortedList[Ranked] = field(default_factory=_no_order)
+    leaving: set[int] = field(default_factory=set[int])
+    rules_sent: Rules | None = None
+    order_sent: tuple[int, ...] = ()
+    next_rank: int = 0
+
+    @property
+    def placed(self) -> int:
+        """Jobs that hold or will hold a slot."""
+        return len(self.jobs) + len(self.leaving)
+
+    def seats(self, rules: Rules) -> int:
+        """Places in one of its steps under `rules`."""
+        return min(self.up.slots, self.up.step_seats if rules.step_seats is None else rules.step_seats)
+
+    def pace(self, rules: Rules) -> Pace:
+        """What work costs here."""
+        return Pace(self.cost, max(1, self.seats(rules)))
+
+    def put(self, job: Job) -> None:
+        """Adds a job under its present key."""
+        self.jobs[job.job_id] = job
+        self.order.add((job.key, job.job_id))
+
+    def take(self, job: Job) -> None:
+        """Removes a job that stands under its present key."""
+        del self.jobs[job.job_id]
+        self.order.remove((job.key, job.job_id))
+
+    def last_seat_key(self, seats: int) -> tuple[float, float] | None:
+        """Key of the job in the last seat; None while seats are free."""
+        return self.order[seats - 1][0] if len(self.order) >= seats else None
