@@ -1,0 +1,77 @@
+"""Operators' calls: the policy, and what the suite is doing. They need an operator's key."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+
+from fairlead.client_errors import error_from
+from fairlead.rpc import CHANNEL_OPTIONS
+from fairlead.v1 import admin_pb2 as admin
+from fairlead.v1 import admin_pb2_grpc
+
+TIMEOUT_S = 10.0
+
+
+class Admin:
+    """Blocking admin client; the answers are the messages of `fairlead.v1.AdminService`.
+
+    Args:
+        address: host:port of the scheduler.
+        key: the API key of an operator.
+    """
+
+    def __init__(self, address: str, key: str | None) -> None:
+        self.address = address
+        self._metadata: tuple[tuple[str, str | bytes], ...] = (("authorization", f"Bearer {key}"),) if key else ()
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def status(self) -> admin.GetStatusResponse:
+        """Workers, classes, predictor and policy as they are now. Raises FairleadError."""
+        try:
+            return self._stub.GetStatus(admin.GetStatusRequest(), metadata=self._metadata, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+
+    def policies(self) -> list[admin.PolicyInfo]:
+        """Every policy that can be set. Raises FairleadError."""
+        try:
+            answer = self._stub.ListPolicies(admin.ListPoliciesRequest(), metadata=self._metadata, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+        return list(answer.policies)
+
+    def set_policy(
+        self,
+        policy: str,
+        *,
+        step_seats: int | None = None,
+        window_tokens: int | None = None,
+        be_share: float | None = None,
+    ) -> str:
+        """Sets the policy of every worker at once, and what is given of its settings; returns the previous policy.
+
+        Raises:
+            FairleadError: `InvalidRequest` lists the known policies where this one is unknown.
+        """
+        settings = admin.PolicySettings(step_seats=step_seats, window_tokens=window_tokens, be_share=be_share)
+        message = admin.SetPolicyRequest(policy=policy, settings=settings)
+        try:
+            return self._stub.SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+
+    def wait_idle(self, timeout_s: float, poll_s: float = 0.1) -> bool:
+        """Waits until no request waits or runs; False where that takes longer than `timeout_s`."""
+        end_s = time.monotonic() + timeout_s
+        while any(item.waiting or item.running for item in self.status().classes):
+            if time.monotonic() >= end_s:
+                return False
+            time.sleep(poll_s)
+        return True
