@@ -1,0 +1,44 @@
+# The two commands of the README: `make demo`, `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PY := .venv/bin/python
+SEEDS ?= 1
+
+.PHONY: help setup demo test lint unit live stubs protos-released clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: .venv/ready  ## make .venv with everything (about 3 minutes the first time)
+
+.venv/ready: pyproject.toml constraints.txt tools/setup.sh
+	tools/setup.sh
+
+demo: setup  ## the main job on real vLLM: fcfs, isrtf and slo side by side (SEEDS=3 for three seeds)
+	$(PY) -m demo.run_demo --seeds $(SEEDS) --out build/demo
+
+test: setup lint unit live  ## every check and test, fast ones first
+
+lint: setup  ## style, types, import contracts, the contract's own rules, stubs current
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+	.venv/bin/buf lint protos
+	.venv/bin/buf breaking protos --against protos/released.binpb
+	$(PY) tools/make_stubs.py --check
+
+unit: setup  ## fast tests
+	$(PY) -m pytest -q -m "not live"
+
+live: setup  ## tests on real processes and real vLLM
+	$(PY) -m pytest -q -m live
+
+stubs: setup  ## make fairlead/v1 from protos/ again
+	$(PY) tools/make_stubs.py
+
+protos-released: setup  ## take the contract as it is for the one that later changes must not break
+	.venv/bin/buf build protos -o protos/released.binpb
+
+clean:  ## remove what was built and installed
+	rm -rf .venv build dist *.egg-info
