@@ -1,0 +1,123 @@
+"""`fairlead policy` and `fairlead status`: what operators see and set."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fairlead.cli.options import Address, ConfigFile, Key, TenantName, access_of, key_of
+from fairlead.cli.problems import explain, fail
+from fairlead.client import Admin, FairleadError
+from fairlead.v1 import admin_pb2, types_pb2
+
+policy_app = typer.Typer(help="The scheduling policy of a running suite.", no_args_is_help=True)
+
+
+@contextmanager
+def operator(address: str | None, key: str | None, tenant: str | None, config: Path | None) -> Generator[Admin]:
+    """An admin client; its errors end the command with a sentence."""
+    access = access_of(address, key, config)
+    admin = Admin(access.address, key_of(access, tenant, operator=True))
+    try:
+        yield admin
+    except FairleadError as error:
+        fail(explain(error, access.address))
+    finally:
+        admin.close()
+
+
+@policy_app.command("get")
+def get_policy(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
+    """Print the policy and its settings."""
+    with operator(address, key, tenant, config) as admin:
+        status = admin.status()
+    print(status.policy)
+    for name, value in _settings(status.settings):
+        print(f"{name}: {value}")
+
+
+@policy_app.command("set")
+def set_policy(
+    policy: Annotated[str, typer.Argument(help="One of `fairlead policy list`.")],
+    seats: Annotated[int | None, typer.Option(min=1, help="Places in a step on each worker.")] = None,
+    window_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens between two estimates.")] = None,
+    be_share: Annotated[float | None, typer.Option(min=0, max=0.99, help="Share of a step kept for BE.")] = None,
+    tenant: TenantName = None,
+    key: Key = None,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Change the policy of every worker at once, without a restart."""
+    with operator(address, key, tenant, config) as admin:
+        before = admin.set_policy(policy, step_seats=seats, window_tokens=window_tokens, be_share=be_share)
+    print(f"{before} -> {policy}")
+
+
+@policy_app.command("list")
+def list_policies(
+    tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None
+) -> None:
+    """Print every policy that can be set."""
+    with operator(address, key, tenant, config) as admin:
+        policies = admin.policies()
+    table = Table("policy", "what it does")
+    for each in policies:
+        table.add_row(each.policy, each.summary)
+    Console().print(table)
+
+
+def status(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
+    """Print workers, tenants, predictor and policy of a running suite."""
+    with operator(address, key, tenant, config) as admin:
+        found = admin.status()
+    console = Console()
+    draining = ", draining" if found.draining else ""
+    console.print(f"policy [bold]{found.policy}[/], up {found.uptime_s:.0f} s{draining}")
+    predictor = found.predictor
+    state = "connected" if predictor.connected else "not connected"
+    console.print(
+        f"predictor {predictor.predictor or '-'} {state}, {predictor.answered} answered, "
+        f"{predictor.late_or_missing} late or missing, {predictor.in_flight} in flight"
+    )
+    console.print(_workers(found))
+    console.print(_classes(found))
+
+
+def _workers(found: admin_pb2.GetStatusResponse) -> Table:
+    table = Table("worker", "address", "model", "state", "held", "seats/slots", "KV blocks", "steps", title="workers")
+    for worker in found.workers:
+        state = (
+            "draining" if worker.draining else "connected" if worker.connected else worker.problem or "not connected"
+        )
+        table.add_row(
+            worker.worker_id, worker.address, worker.model, state, str(worker.assigned),
+            f"{worker.step_seats}/{worker.slots}", f"{worker.kv_blocks_used}/{worker.kv_blocks}", str(worker.steps),
+        )  # fmt: skip
+    return table
+
+
+def _classes(found: admin_pb2.GetStatusResponse) -> Table:
+    table = Table("tenant", "class", "accepted", "waiting", "running", "tokens out", "outcomes", title="tenants")
+    for item in found.classes:
+        latency = item.service_class == types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE
+        outcomes = ", ".join(
+            f"{types_pb2.Outcome.Name(each.outcome).removeprefix('OUTCOME_').lower()} {each.count}"
+            for each in item.outcomes
+        )
+        table.add_row(
+            item.tenant, "ls" if latency else "be", str(item.accepted), str(item.waiting), str(item.running),
+            str(item.output_tokens), outcomes,
+        )  # fmt: skip
+    return table
+
+
+def _settings(settings: admin_pb2.PolicySettings) -> Iterator[tuple[str, float]]:
+    for name in ("step_seats", "window_tokens", "be_share"):
+        if settings.HasField(name):
+            yield name, getattr(settings, name)

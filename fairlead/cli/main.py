@@ -1,0 +1,58 @@
+"""The root of the command line; commands whose libraries are heavy are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from fairlead import __version__
+from fairlead.cli.admin import policy_app, status
+from fairlead.cli.generate import generate
+from fairlead.cli.problems import EXIT_USAGE, fail
+from fairlead.cli.up import up
+
+app = typer.Typer(
+    name="fairlead",
+    help="Predicted-length, SLO-aware scheduling for multi-tenant LLM serving, in front of vLLM.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(up)
+app.command()(generate)
+app.add_typer(policy_app, name="policy")
+app.command()(status)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Predicted-length, SLO-aware scheduling for multi-tenant LLM serving, in front of vLLM."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(
+    "predictor",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def predictor(context: typer.Context) -> None:
+    """Train and examine length predictors (`fairlead predictor --help`)."""
+    try:
+        module = importlib.import_module("predictor_svc.cli")
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed; install the extra: pip install 'fairlead[predictor]'", EXIT_USAGE)
+    module.app(args=context.args, prog_name="fairlead predictor")
+
+
+def main() -> None:
+    """Entry point of `fairlead`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

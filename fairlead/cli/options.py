@@ -1,0 +1,35 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairlead.cli.problems import EXIT_USAGE, fail
+from fairlead.cli.session import Access, find_access
+from fairlead.config import ConfigError
+
+Address = Annotated[str | None, typer.Option(help="host:port of the scheduler; FAIRLEAD_ADDRESS names one too.")]
+Key = Annotated[str | None, typer.Option(help="API key; FAIRLEAD_KEY holds one too.")]
+TenantName = Annotated[str | None, typer.Option(help="Tenant whose key the configuration or the running suite holds.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="Configuration that names the scheduler and its tenants.")]
+
+
+def access_of(address: str | None, key: str | None, config: Path | None) -> Access:
+    """Whom to ask and as whom; ends the command where the configuration can't be read."""
+    try:
+        return find_access(address, key, config)
+    except ConfigError as error:
+        fail(str(error), EXIT_USAGE)
+
+
+def key_of(access: Access, tenant: str | None, *, operator: bool = False) -> str | None:
+    """The key to use; ends the command where `tenant` is named and has none."""
+    try:
+        return access.key(tenant, operator=operator)
+    except ConfigError as error:
+        if tenant is None:
+            return None
+        fail(str(error), EXIT_USAGE)
