@@ -1,0 +1,196 @@
+"""Ranks to quotas: each rule of the default policy on a case small enough to work out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from worker_svc.ordering import Held, StepLimits, StepModel, StepRules, plan_step
+
+MODEL = StepModel(6.0, 0.045, 0.05, 0.0)
+LIMITS = StepLimits(token_budget=2048, seats=4, slots=8, free_blocks=100, block_tokens=16)
+TIERS = StepRules(class_tiers=True, step_budget=True, displace=True, evict=True)
+NOW_MS = 10_000.0
+
+
+def decode(handle: int, rank: int, *, ls: bool = False, **changes: object) -> Held:
+    """A sequence with 100 tokens of context that makes one token a step."""
+    held = Held(
+        handle=handle,
+        rank=rank,
+        latency_sensitive=ls,
+        resident=True,
+        seated=True,
+        left_tokens=1,
+        context_tokens=100,
+        output_tokens=10,
+        decoding=True,
+        arrival_ms=9_000.0,
+        first_token_ms=NOW_MS - 10 * 0.96 * 50.0,
+        ttft_ms=1000.0,
+        tpot_ms=50.0,
+        blocks=7,
+    )
+    return replace(held, **changes)
+
+
+def waiting(handle: int, rank: int, tokens: int, *, ls: bool = False, **changes: object) -> Held:
+    """A sequence that has not begun, with a prompt of `tokens`."""
+    fresh = decode(
+        handle,
+        rank,
+        ls=ls,
+        resident=False,
+        seated=False,
+        left_tokens=tokens,
+        context_tokens=0,
+        output_tokens=0,
+        decoding=False,
+        first_token_ms=None,
+        blocks=0,
+    )
+    return replace(fresh, **changes)
+
+
+def test_without_displacing_who_runs_runs_on() -> None:
+    held = [decode(handle, rank=10) for handle in range(1, 5)] + [waiting(9, rank=0, tokens=50)]
+    plan = plan_step(held, LIMITS, StepRules(), MODEL, NOW_MS)
+    assert plan.quotas == {1: 1, 2: 1, 3: 1, 4: 1}
+    assert plan.admit == []
+
+
+def test_a_better_ranked_one_takes_the_seat_and_the_worst_keeps_its_kv() -> None:
+    held = [decode(handle, rank=handle) for handle in range(1, 5)] + [waiting(9, rank=0, tokens=50)]
+    plan = plan_step(held, LIMITS, StepRules(displace=True), MODEL, NOW_MS)
+    assert plan.quotas == {9: 50, 1: 1, 2: 1, 3: 1}
+    assert plan.admit == [9]
+    assert plan.evict == []
+
+
+def test_ls_prefill_comes_before_be_decodes_that_hold_all_seats() -> None:
+    held = [decode(handle, rank=handle) for handle in range(1, 5)] + [waiting(9, rank=99, tokens=50, ls=True)]
+    plan = plan_step(held, LIMITS, TIERS, MODEL, NOW_MS)
+    assert plan.quotas[9] == 50
+    assert set(plan.quotas) == {9, 1, 2, 3}
+
+
+def test_an_ls_decode_is_never_displaced_by_another_ls_request() -> None:
+    held = [decode(handle, rank=handle, ls=True) for handle in range(1, 5)]
+    held.append(waiting(9, rank=0, tokens=50, ls=True, ttft_ms=1.0))
+    plan = plan_step(held, LIMITS, TIERS, MODEL, NOW_MS)
+    assert set(plan.quotas) == {1, 2, 3, 4}
+
+
+def test_ls_decodes_go_by_least_slack() -> None:
+    late = decode(2, rank=9, ls=True, first_token_ms=NOW_MS - 10 * 0.96 * 50.0 - 20.0)
+    plan = plan_step([decode(1, rank=0, ls=True), late], replace(LIMITS, seats=1), TIERS, MODEL, NOW_MS)
+    assert plan.quotas == {2: 1}
+
+
+def test_an_ls_prefill_that_has_missed_its_target_moves_behind_one_that_has_not() -> None:
+    missed = waiting(1, rank=0, tokens=50, ls=True, arrival_ms=NOW_MS - 2000.0)
+    fresh = waiting(2, rank=1, tokens=50, ls=True, arrival_ms=NOW_MS - 1.0)
+    plan = plan_step([missed, fresh], replace(LIMITS, seats=1), TIERS, MODEL, NOW_MS)
+    assert plan.quotas == {2: 50}
+
+
+def test_be_is_held_back_so_that_the_step_ends_in_time_for_the_ls_decode() -> None:
+    # Slack 0, so the step may last half of TPOT = 25 ms: 6 + 0.05 for the LS decode, 18.95 ms left = 421 tokens.
+    held = [decode(1, rank=0, ls=True), waiting(2, rank=1, tokens=1000)]
+    plan = plan_step(held, LIMITS, TIERS, MODEL, NOW_MS)
+    assert plan.quotas == {1: 1, 2: 421}
+    assert plan.planned_ms <= 25.0
+
+
+def test_without_ls_decodes_only_the_token_budget_holds() -> None:
+    plan = plan_step([waiting(2, rank=1, tokens=5000)], replace(LIMITS, free_blocks=1000), TIERS, MODEL, NOW_MS)
+    assert plan.quotas == {2: 2048}
+
+
+def test_saved_slack_does_not_buy_a_stall_beyond_the_longest_step() -> None:
+    ahead = decode(1, rank=0, ls=True, first_token_ms=NOW_MS + 100_000.0)
+    held = [ahead, waiting(2, rank=1, tokens=5000)]
+    limits = replace(LIMITS, token_budget=100_000, free_blocks=1000)
+    plan = plan_step(held, limits, TIERS, MODEL, NOW_MS)
+    assert plan.planned_ms == pytest.approx(4 * 50.0, abs=0.1)
+
+
+def test_an_ls_decode_that_is_hopelessly_late_sets_no_budget() -> None:
+    late = decode(1, rank=0, ls=True, first_token_ms=NOW_MS - 10 * 0.96 * 50.0 - 501.0)
+    plan = plan_step([late, waiting(2, rank=1, tokens=1500)], LIMITS, TIERS, MODEL, NOW_MS)
+    assert plan.quotas == {1: 1, 2: 1500}
+
+
+def test_ls_prefill_gets_its_least_chunk_even_when_the_step_has_no_time() -> None:
+    tight = decode(1, rank=0, ls=True, tpot_ms=14.0, first_token_ms=NOW_MS - 10 * 0.96 * 14.0)
+    fresh = waiting(2, rank=1, tokens=1500, ls=True, arrival_ms=NOW_MS)
+    urgent = waiting(2, rank=1, tokens=1500, ls=True, arrival_ms=NOW_MS - 501.0)
+    assert plan_step([tight, fresh], LIMITS, TIERS, MODEL, NOW_MS).quotas[2] == 512
+    assert plan_step([tight, urgent], LIMITS, TIERS, MODEL, NOW_MS).quotas[2] == 1024
+
+
+def test_the_be_share_keeps_one_seat_for_the_oldest_be_request() -> None:
+    held = [decode(handle, rank=handle, ls=True) for handle in range(1, 6)]
+    held += [decode(8, rank=0, arrival_ms=5000.0), decode(7, rank=9, arrival_ms=4000.0)]
+    shared = plan_step(held, LIMITS, replace(TIERS, be_share=0.05), MODEL, NOW_MS)
+    assert 7 in shared.quotas
+    assert len(shared.quotas) == 4
+    assert not {7, 8} & set(plan_step(held, LIMITS, TIERS, MODEL, NOW_MS).quotas)
+
+
+def test_an_urgent_ls_request_evicts_the_worst_be_only_when_no_block_is_free() -> None:
+    held = [decode(handle, rank=handle, blocks=10) for handle in range(1, 5)]
+    urgent = waiting(9, rank=99, tokens=60, ls=True, ttft_ms=1.0)
+    assert plan_step([*held, urgent], LIMITS, TIERS, MODEL, NOW_MS).evict == []
+    full = plan_step([*held, urgent], replace(LIMITS, free_blocks=0), TIERS, MODEL, NOW_MS)
+    assert full.evict == [4]
+    assert full.quotas[9] == 60
+
+
+def test_no_eviction_for_an_ls_request_that_can_wait_longer_than_the_recompute_takes() -> None:
+    held = [decode(handle, rank=handle, blocks=10) for handle in range(1, 5)]
+    patient = waiting(9, rank=99, tokens=60, ls=True, arrival_ms=NOW_MS, ttft_ms=5000.0)
+    plan = plan_step([*held, patient], replace(LIMITS, free_blocks=0), TIERS, MODEL, NOW_MS)
+    assert plan.evict == []
+    assert 9 not in plan.quotas
+
+
+def test_no_victim_is_lost_where_even_all_of_them_would_not_make_room() -> None:
+    held = [decode(1, rank=1)]
+    plan = plan_step(
+        [*held, waiting(9, rank=9, tokens=600, ls=True, ttft_ms=1.0)],
+        replace(LIMITS, free_blocks=0),
+        TIERS,
+        MODEL,
+        NOW_MS,
+    )
+    assert plan.evict == []
+    assert plan.quotas == {1: 1}
+
+
+def test_a_growing_sequence_takes_blocks_from_the_worst_ranked() -> None:
+    grows = decode(1, rank=0, context_tokens=112, blocks=7)
+    plan = plan_step([grows, decode(2, rank=1)], replace(LIMITS, free_blocks=0), StepRules(), MODEL, NOW_MS)
+    assert plan.quotas == {1: 1}
+    assert plan.evict == [2]
+
+
+def test_a_smaller_prompt_enters_where_the_first_does_not_fit() -> None:
+    held = [waiting(1, rank=0, tokens=160), waiting(2, rank=1, tokens=40)]
+    plan = plan_step(held, replace(LIMITS, free_blocks=4), StepRules(), MODEL, NOW_MS)
+    assert plan.admit == [2]
+
+
+def test_slots_bound_what_is_resident() -> None:
+    held = [decode(handle, rank=handle) for handle in range(1, 9)] + [waiting(9, rank=0, tokens=10)]
+    plan = plan_step(held, replace(LIMITS, seats=9), StepRules(displace=True), MODEL, NOW_MS)
+    assert 9 not in plan.quotas
+
+
+def test_without_chunked_prefill_a_prompt_enters_whole_or_not() -> None:
+    limits = replace(LIMITS, token_budget=100, chunked_prefill=False)
+    plan = plan_step(
+        [waiting(1, rank=0, tokens=101), waiting(2, rank=1, tokens=99)], limits, StepRules(), MODEL, NOW_MS
+    )
+    assert plan.quotas == {2: 99}
