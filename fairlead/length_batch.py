@@ -74,7 +74,7 @@ class LengthBatch:
         chances = -np.expm1(self._log_survival - log_survival[:, None])
         chances[self._points >= self._max[:, None]] = 1.0
         work = setup[:, None] + scale[:, None] * (rest[:, None] - self._rest)
-        costs = np.where(self._points > given[:, None], work / np.maximum(chances, 1e-12), np.inf)
+        costs = np.where(self._points >= given[:, None] + 1, work / np.maximum(chances, 1e-12), np.inf)
         best = np.minimum(one, costs.min(axis=1))
         least = setup + pace
         return np.where(given + 1 >= self._max, least, np.maximum(best, least))

@@ -17,7 +17,7 @@ NumPy only; imports nothing of ours. Many at once: `fairlead.length_batch`.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -139,14 +139,14 @@ class LengthDistribution:
     ) -> LengthDistribution:
         """log L normal with median `median` tokens and deviation `sigma` in log tokens (sigma > 0).
 
-        The tail index is the log-normal's own local index at the last knot, z-hazard / sigma.
+        The tail keeps the log-normal's own mean residual life at the last knot.
         """
         if not (sigma > 0 and math.isfinite(sigma) and 0 < median <= MAX_TOKENS):
             raise ValueError(f"median, sigma: {median}, {sigma} must be positive and finite")
         z = [_NORMAL.inv_cdf(level) for level in levels]
         tokens = [min(max(median * math.exp(sigma * value), 1e-3), MAX_TOKENS) for value in z]
-        hazard = math.exp(-(z[-1] ** 2) / 2) / math.sqrt(2 * math.pi) / (1 - levels[-1])
-        return _from_loose(levels, tokens, hazard / sigma, source=source)
+        mean_beyond = median * math.exp(sigma**2 / 2) * _NORMAL.cdf(sigma - z[-1]) / (1 - levels[-1])
+        return _from_loose(levels, tokens, 1 + tokens[-1] / max(mean_beyond - tokens[-1], 1e-3), source=source)
 
     @classmethod
     def from_samples(
@@ -218,20 +218,21 @@ class LengthDistribution:
         share = share / share.sum()
         start = max(part.generated_tokens for part in parts)
         end = max(part.max_tokens for part in parts)
-        points = np.unique(np.concatenate([part.grid.points_array for part in parts]))
-        points = points[(points > start) & (points < end)]
-        if not len(points):
-            points = np.array([(start + end) / 2])
-        survivals = np.array([[part.survival(point, start) for point in points.tolist()] for part in parts])
-        below = 1 - share @ survivals
+        logs = np.unique(np.log(np.concatenate([part.grid.points_array for part in parts])))
+        logs = np.unique((logs[:-1, None] + np.diff(logs)[:, None] * np.arange(4) / 4).ravel())
+        logs = logs[(logs > math.log(max(start, 1e-3))) & (logs < math.log(end))]
+        if not len(logs):
+            logs = np.array([math.log((start + end) / 2)])
+        survivals = np.array([part._survivals(np.exp(logs), start) for part in parts])
+        # A jump of the mixture (a part cut early) is drawn as a line between its two sides.
+        hazard = np.maximum.accumulate(-np.log(np.maximum(share @ survivals, 1e-12)))
         levels = np.unique([level for part in parts for level in part.levels])
         if len(levels) > 64:
             levels = levels[np.linspace(0, len(levels) - 1, 64).astype(int)]
-        # A jump of the mixture (a part cut early) is drawn as a line between its two sides.
-        rising = np.maximum.accumulate(below) + np.arange(len(below)) * 1e-15
-        tokens = np.exp(np.interp(levels, rising, np.log(points)))
-        ends = np.array([part.survival(float(tokens[-1]), start) for part in parts]) * share
-        indices = np.array([part._index_at(float(tokens[-1])) for part in parts])
+        tokens = np.exp(np.interp(-np.log1p(-levels), hazard + np.arange(len(hazard)) * 1e-15, logs))
+        last = float(tokens[-1])
+        ends = np.array([part.survival(last, start) for part in parts]) * share
+        indices = np.array([part._index_at(last) for part in parts])
         index = float(ends @ indices / ends.sum()) if ends.sum() > 0 else DEFAULT_TAIL_INDEX
         return _from_loose(
             levels.tolist(), tokens.tolist(), index, generated_tokens=start, max_tokens=end, source=source
@@ -298,7 +299,7 @@ class LengthDistribution:
         log_next, rest_next = self._state(a + 1)
         chance = -math.expm1(log_next - log_survival)
         best = (setup_ms + scale * (rest - rest_next)) / chance if chance > 1e-12 else math.inf
-        first = bisect_right(grid.points, a)
+        first = bisect_left(grid.points, a + 1)
         chances = -np.expm1(grid.log_survival_array[first:] - log_survival)
         chances[-1] = 1.0
         work = setup_ms + scale * (rest - grid.rest_array[first:])
@@ -384,6 +385,13 @@ class LengthDistribution:
         left = math.log(grid.points[i + 1] / t)
         return log_survival, math.exp(log_survival) * t * left * _expm1_ratio((1 - index) * left) + grid.rest[i + 1]
 
+    def _survivals(self, t: Floats, a: float) -> Floats:
+        """`survival` of an array of lengths."""
+        grid = self.grid
+        logs = np.log(np.maximum(t, grid.points[0]))
+        exact = np.interp(logs, np.log(grid.points_array), grid.log_survival_array) - self._state(a)[0]
+        return np.where(t <= a, 1.0, np.where(t >= self.max_tokens, 0.0, np.exp(np.minimum(exact, 0.0))))
+
     def _index_at(self, t: float) -> float:
         """Local Pareto index at t."""
         return self.grid.index[max(min(bisect_right(self.grid.points, t), len(self.grid.points) - 1) - 1, 0)]
@@ -402,8 +410,8 @@ def _from_loose(
     max_tokens: float = MAX_TOKENS,
     source: str = "",
 ) -> LengthDistribution:
-    """From quantiles that may tie: a tie is drawn apart by a ten-thousandth, and all is brought within bounds."""
-    step = 1.0001
+    """From quantiles that may tie: a tie is drawn apart by two millionths, and all is brought within bounds."""
+    step = 1 + 2e-6
     last = generated_tokens
     apart: list[float] = []
     for token in tokens:
@@ -429,10 +437,10 @@ def _kaplan_meier(lengths: Floats, ended: NDArray[np.bool_], weights: Floats) ->
 
 
 def _hill(lengths: Floats, ended: NDArray[np.bool_], weights: Floats) -> float:
-    """Hill's tail index over the upper tenth, shrunk towards the default where samples are few; in [1.1, 12]."""
+    """Hill's tail index over the upper tenth to fiftieth, shrunk towards the default where samples are few."""
     if len(lengths) < 20:
         return DEFAULT_TAIL_INDEX
-    threshold = float(np.quantile(lengths, 0.9))
+    threshold = float(np.quantile(lengths, min(max(0.9, 1 - 40 / len(lengths)), 0.98)))
     over = lengths > threshold
     excess = float((weights[over] * np.log(lengths[over] / threshold)).sum())
     ends = float(weights[over & ended].sum())
