@@ -134,6 +134,29 @@ class LengthDistribution:
         return cls((0.001, 0.999), (middle * 0.999, middle * 1.001), MAX_TAIL_INDEX, source=source)
 
     @classmethod
+    def from_quantiles(
+        cls,
+        levels: Sequence[float],
+        tokens: Sequence[float],
+        tail_index: float = DEFAULT_TAIL_INDEX,
+        *,
+        generated_tokens: float = 0.0,
+        max_tokens: float = MAX_TOKENS,
+        source: str = "",
+    ) -> LengthDistribution:
+        """From finite quantiles: ties are drawn apart by two millionths, all is brought within bounds."""
+        step = 1 + 2e-6
+        last = generated_tokens
+        apart: list[float] = []
+        for token in tokens:
+            last = max(token, last * step, 1e-3)
+            apart.append(last)
+        if apart[-1] > MAX_TOKENS:
+            apart = [min(token, MAX_TOKENS * step ** (i - len(apart) + 1)) for i, token in enumerate(apart)]
+        index = min(max(tail_index, 0.5), MAX_TAIL_INDEX)
+        return cls(tuple(levels), tuple(apart), index, max_tokens, generated_tokens, source)
+
+    @classmethod
     def lognormal(
         cls, median: float, sigma: float, *, levels: Sequence[float] = DEFAULT_LEVELS, source: str = ""
     ) -> LengthDistribution:
@@ -146,7 +169,7 @@ class LengthDistribution:
         z = [_NORMAL.inv_cdf(level) for level in levels]
         tokens = [min(max(median * math.exp(sigma * value), 1e-3), MAX_TOKENS) for value in z]
         mean_beyond = median * math.exp(sigma**2 / 2) * _NORMAL.cdf(sigma - z[-1]) / (1 - levels[-1])
-        return _from_loose(levels, tokens, 1 + tokens[-1] / max(mean_beyond - tokens[-1], 1e-3), source=source)
+        return cls.from_quantiles(levels, tokens, 1 + tokens[-1] / max(mean_beyond - tokens[-1], 1e-3), source=source)
 
     @classmethod
     def from_samples(
@@ -189,7 +212,7 @@ class LengthDistribution:
         # A quantile lies between the middles of the steps: what a step function can't say, a line between does.
         middles = (cumulative + np.concatenate(([0.0], cumulative[:-1]))) / 2
         logs = np.interp(np.asarray(levels), middles, np.log(points))
-        return _from_loose(
+        return cls.from_quantiles(
             levels,
             np.exp(logs).tolist(),
             _hill(lengths[keep], done[keep], mass[keep]),
@@ -227,6 +250,8 @@ class LengthDistribution:
         # A jump of the mixture (a part cut early) is drawn as a line between its two sides.
         hazard = np.maximum.accumulate(-np.log(np.maximum(share @ survivals, 1e-12)))
         levels = np.unique([level for part in parts for level in part.levels])
+        reached = levels[-np.log1p(-levels) <= hazard[-1]]
+        levels = reached if len(reached) else levels[:1]
         if len(levels) > 64:
             levels = levels[np.linspace(0, len(levels) - 1, 64).astype(int)]
         tokens = np.exp(np.interp(-np.log1p(-levels), hazard + np.arange(len(hazard)) * 1e-15, logs))
@@ -234,7 +259,7 @@ class LengthDistribution:
         ends = np.array([part.survival(last, start) for part in parts]) * share
         indices = np.array([part._index_at(last) for part in parts])
         index = float(ends @ indices / ends.sum()) if ends.sum() > 0 else DEFAULT_TAIL_INDEX
-        return _from_loose(
+        return cls.from_quantiles(
             levels.tolist(), tokens.tolist(), index, generated_tokens=start, max_tokens=end, source=source
         )
 
@@ -399,28 +424,6 @@ class LengthDistribution:
 
 def _negated(value: float) -> float:
     return -value
-
-
-def _from_loose(
-    levels: Sequence[float],
-    tokens: Sequence[float],
-    tail_index: float,
-    *,
-    generated_tokens: float = 0.0,
-    max_tokens: float = MAX_TOKENS,
-    source: str = "",
-) -> LengthDistribution:
-    """From quantiles that may tie: a tie is drawn apart by two millionths, and all is brought within bounds."""
-    step = 1 + 2e-6
-    last = generated_tokens
-    apart: list[float] = []
-    for token in tokens:
-        last = max(token, last * step, 1e-3)
-        apart.append(last)
-    if apart[-1] > MAX_TOKENS:
-        apart = [min(token, MAX_TOKENS * step ** (i - len(apart) + 1)) for i, token in enumerate(apart)]
-    index = min(max(tail_index, 0.5), MAX_TAIL_INDEX)
-    return LengthDistribution(tuple(levels), tuple(apart), index, max_tokens, generated_tokens, source)
 
 
 def _kaplan_meier(lengths: Floats, ended: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:

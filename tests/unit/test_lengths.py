@@ -35,7 +35,8 @@ def _dense(distribution: LengthDistribution, a: float) -> tuple[np.ndarray, np.n
     """Points from a to the cut and S(t | a) just before each, straight from the definition."""
     end = distribution.max_tokens
     steps = np.concatenate((np.linspace(0, 1, 2000), np.geomspace(1e-6, 1, 6000)))
-    points = np.unique(np.concatenate((a + (end - a) * steps, [t for t in distribution.tokens if a < t < end])))
+    knots = [a + 1, *(t for t in distribution.tokens if a < t < end)]
+    points = np.unique(np.concatenate((a + (end - a) * steps, knots)))
     survival = np.array([distribution.survival(t, a) for t in points.tolist()])
     survival[-1] = survival[-2]
     return points, survival
