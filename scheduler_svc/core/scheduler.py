@@ -255,7 +255,9 @@ class SchedulerCore:
         if worker is None:
             return
         for job in list(worker.jobs.values()):
-            if job.spec.continuable or job.output_tokens == 0:
+            if job.output_tokens >= job.spec.max_tokens:  # whole, only the word of its end was lost
+                self._end(job, Outcome.LENGTH, "", now_ms, still_running=False)
+            elif job.spec.continuable or job.output_tokens == 0:
                 self._requeue(job, worker, now_ms)
             else:
                 text = "its worker was lost in mid-answer; penalties or a seed forbid an exact continuation elsewhere"
