@@ -11,6 +11,7 @@ from fairlead import __version__
 from fairlead.cli.admin import policy_app, status
 from fairlead.cli.generate import generate
 from fairlead.cli.problems import EXIT_USAGE, fail
+from fairlead.cli.replay import replay
 from fairlead.cli.up import up
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.command()(replay)
 app.add_typer(policy_app, name="policy")
 app.command()(status)
 

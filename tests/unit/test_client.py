@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
-from scripted_server import Scripted, Stream, serve
 
 from fairlead.client import (
     Accepted,
@@ -37,6 +36,7 @@ from fairlead.client import (
 from fairlead.rpc import Refusal
 from fairlead.v1 import inference_pb2 as inference
 from fairlead.v1 import types_pb2
+from tests.unit.scripted_server import Scripted, Stream, serve
 
 Connect = Callable[..., tuple[AsyncClient, list[float]]]
 CODE = grpc.StatusCode
