@@ -130,8 +130,7 @@ def plan_trace(rows: Sequence[TraceRow], mixture: Mixture, seed: int, context_to
         output = min(row.output_tokens, max(1, context_tokens // 2))
         length = min(row.input_tokens, context_tokens - output)
         cut += (output, length) != (row.output_tokens, row.input_tokens)
-        ids = rng.choices(range(LEAST_CV = 1e-3
-FIRST_PLAIN_ID, LAST_PLAIN_ID), k=length)
+        ids = rng.choices(range(FIRST_PLAIN_ID, LAST_PLAIN_ID), k=length)
         planned.append(
             Planned(
                 index,
