@@ -1,0 +1,1 @@
+"""The predictor service: text in, length distribution out; it learns from outcomes."""

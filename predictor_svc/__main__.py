@@ -1,0 +1,95 @@
+"""`fairlead-predictor`: one predictor process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from fairlead.config import ConfigError, LogConfig, PredictorConfig, load_config
+from fairlead.rpc import PortTaken
+from fairlead.telemetry import configure_logging
+from predictor_svc.predictors.base import open_predictor
+from predictor_svc.service import PredictorHost
+
+EXIT_USAGE = 2
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def predictor(
+    config: Annotated[Path | None, typer.Option(help="YAML file; its `predictor` section is read here.")] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
+    predictor: Annotated[str | None, typer.Option(help="history, encoder, oracle, or any installed one.")] = None,
+    head: Annotated[Path | None, typer.Option(help="Folder of a head made by `fairlead predictor train`.")] = None,
+    drain_timeout_s: Annotated[float, typer.Option(help="Longest wait for open questions after SIGTERM.")] = 5.0,
+) -> None:
+    """Says how long answers will be, as distributions, to one or more fairlead schedulers.
+
+    It prints one line when it serves. `history` needs nothing and learns as it goes; `encoder` reads the prompt and the
+    answer so far, and makes its quantised encoder once, at the first start; `oracle` repeats operators' length hints.
+    SIGTERM or Ctrl-C answers what was asked and stops; a second one stops at once.
+
+    Try: fairlead-predictor --predictor history --listen 127.0.0.1:0
+    """
+    try:
+        whole = load_config(config)
+        chosen = _override(whole.predictor, listen=listen, predictor=predictor, head=head)
+        asyncio.run(_serve(whole.log, chosen, drain_timeout_s))
+    except (ConfigError, PortTaken) as error:
+        typer.echo(f"fairlead-predictor: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _override(config: PredictorConfig, **values: Any) -> PredictorConfig:
+    given = {name: value for name, value in values.items() if value is not None}
+    try:
+        return PredictorConfig.model_validate({**config.model_dump(), **given})
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
+
+
+async def _serve(log_config: LogConfig, config: PredictorConfig, drain_timeout_s: float) -> None:
+    configure_logging(log_config, "predictor")
+    stop = _stop_on_signals()
+    opening = asyncio.ensure_future(asyncio.to_thread(open_predictor, config))
+    await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.done():
+        # A thread that loads weights cannot be stopped, and has nothing that needs an orderly end.
+        os._exit(0)
+    opened = opening.result()
+    host = PredictorHost(config, opened)
+    await host.start()
+    print(f"predictor ready at {host.address} predictor={opened.name}", flush=True)
+    await stop
+    await host.drain(drain_timeout_s)
+
+
+def _stop_on_signals() -> asyncio.Future[None]:
+    """Done at the first SIGTERM or Ctrl-C; the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(number: int) -> None:
+        if stop.done():
+            os._exit(128 + number)
+        stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

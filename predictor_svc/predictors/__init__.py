@@ -1,0 +1,1 @@
+"""Predictors, one file each, found by entry point (`fairlead.predictors`)."""

@@ -1,0 +1,240 @@
+"""The gRPC face of a predictor: many questions in flight on each stream, answers in any order, typed refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+
+from fairlead.config import PROTOCOL_VERSION, PredictorConfig
+from fairlead.length_wire import to_wire
+from fairlead.lengths import MAX_TOKENS
+from fairlead.rpc import Server, ServicerContext, invalid, make_server, refuse
+from fairlead.telemetry import get_logger
+from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2
+from predictor_svc.batching import Batcher, Failed, Result
+from predictor_svc.predictors.base import CannotPredict, Observed, Predictor, Question
+
+SERVICE = predictor_pb2.DESCRIPTOR.services_by_name["PredictorService"].full_name
+MAX_NAME_CHARS = 256
+MAX_OBSERVATIONS = 10_000
+MAX_UNREAD = 4096
+"""Answers that a stream's reader may lag behind before no more of its questions are read."""
+
+_Reason = predictor_pb2.PredictionRefusalReason
+_log = get_logger("service")
+
+
+class _Stream:
+    """One Predict call: reads questions, and collects answers for its writer."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._out: deque[predictor_pb2.PredictResponse] = deque()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._in_flight = 0
+        self._no_more = False
+        self._gone = False
+
+    def finish(self) -> None:
+        """No more questions are read; those asked are still answered."""
+        self._no_more = True
+        self._changed.set()
+
+    def leave(self) -> None:
+        """Nobody reads the answers any more; what waits is dropped."""
+        self._gone = True
+        self.finish()
+
+    async def read(self, requests: AsyncIterator[predictor_pb2.PredictRequest]) -> None:
+        """Asks each question as it comes, until the asker ends its side or `finish`."""
+        async for request in requests:
+            if self._no_more:
+                return
+            self._ask(request)
+            while len(self._out) >= MAX_UNREAD:
+                self._room.clear()
+                await self._room.wait()
+        self.finish()
+
+    async def answers(self) -> AsyncIterator[predictor_pb2.PredictResponse]:
+        """Every answer, until no question is left."""
+        while True:
+            while self._out:
+                yield self._out.popleft()
+                self._room.set()
+            if self._no_more and not self._in_flight:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _ask(self, request: predictor_pb2.PredictRequest) -> None:
+        wrong = _what_is_wrong(request)
+        if wrong:
+            self._put(_refusal(request.query_id, _Reason.PREDICTION_REFUSAL_REASON_INVALID, wrong))
+            return
+        query_id = request.query_id
+
+        def deliver(result: Result) -> None:
+            self._in_flight -= 1
+            self._put(_response(query_id, result))
+
+        if self._batcher.ask(_question(request), deliver, lambda: not self._gone):
+            self._in_flight += 1
+        else:
+            detail = "too many questions are waiting; go on without a prediction and ask less often"
+            self._put(_refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_OVERLOADED, detail))
+
+    def _put(self, response: predictor_pb2.PredictResponse) -> None:
+        self._out.append(response)
+        self._changed.set()
+
+
+class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
+    """Serves one predictor."""
+
+    def __init__(self, predictor: Predictor, batcher: Batcher) -> None:
+        self._predictor = predictor
+        self._batcher = batcher
+        self._streams: set[_Stream] = set()
+
+    def finish_streams(self) -> None:
+        """Every stream answers what was asked and then ends."""
+        for stream in self._streams:
+            stream.finish()
+
+    async def Predict(
+        self, request_iterator: AsyncIterator[predictor_pb2.PredictRequest], context: ServicerContext
+    ) -> AsyncIterator[predictor_pb2.PredictResponse]:
+        """Answers questions as they are ready; a broken one is refused alone."""
+        del context
+        stream = _Stream(self._batcher)
+        self._streams.add(stream)
+        reading = asyncio.create_task(stream.read(request_iterator))
+        # A reader that ends by an error (the asker is gone) ends the stream as well.
+        reading.add_done_callback(lambda _: stream.finish())
+        try:
+            async for response in stream.answers():
+                yield response
+        finally:
+            stream.leave()
+            self._streams.discard(stream)
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await reading
+
+    async def Observe(
+        self, request: predictor_pb2.ObserveRequest, context: ServicerContext
+    ) -> predictor_pb2.ObserveResponse:
+        """Learns from outcomes; those that say nothing about a length are passed over."""
+        if len(request.observations) > MAX_OBSERVATIONS:
+            await refuse(context, invalid("observations", f"at most {MAX_OBSERVATIONS} in one call"))
+        observed = [_observed(one) for one in request.observations if _says_something(one)]
+        return predictor_pb2.ObserveResponse(learned=await self._batcher.observe(observed) if observed else 0)
+
+    async def Describe(
+        self, request: predictor_pb2.PredictorServiceDescribeRequest, context: ServicerContext
+    ) -> predictor_pb2.PredictorServiceDescribeResponse:
+        """Which predictor, which protocol, which weights."""
+        del request, context
+        return predictor_pb2.PredictorServiceDescribeResponse(
+            predictor=self._predictor.name, protocol_version=PROTOCOL_VERSION, fingerprint=self._predictor.fingerprint
+        )
+
+
+class PredictorHost:
+    """A predictor service from bind to drain.
+
+    Args:
+        config: where to listen, and the bounds.
+        predictor: an opened one.
+
+    Raises:
+        PortTaken: the address can't be listened on.
+    """
+
+    def __init__(self, config: PredictorConfig, predictor: Predictor) -> None:
+        self._server: Server = make_server(config.listen, (SERVICE,), port_setting="predictor.listen")
+        self._batcher = Batcher(predictor, max_batch=config.max_batch, max_queued=config.max_queued)
+        self._service = PredictorService(predictor, self._batcher)
+        predictor_pb2_grpc.add_PredictorServiceServicer_to_server(self._service, self._server.server)
+
+    @property
+    def address(self) -> str:
+        """host:port really bound."""
+        return self._server.address
+
+    async def start(self) -> None:
+        """Serves."""
+        await self._server.start(SERVICE)
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no more questions, answers those asked within `grace_s` seconds, then stops."""
+        await self._server.set_serving(SERVICE, False)
+        self._service.finish_streams()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._batcher.drained(), grace_s)
+        await self._server.stop(grace_s)
+        await self._batcher.stop()
+        _log.info("stopped", answered=self._batcher.answered, refused=self._batcher.refused)
+
+
+def _what_is_wrong(request: predictor_pb2.PredictRequest) -> str:
+    """The first thing wrong with a question, naming the field; "" where it is sound."""
+    for field in ("model", "tenant"):
+        if len(getattr(request, field)) > MAX_NAME_CHARS:
+            return f"{field}: more than {MAX_NAME_CHARS} characters"
+    if not 1 <= request.max_tokens <= MAX_TOKENS:
+        return f"max_tokens: {request.max_tokens} is not in 1 to {MAX_TOKENS:.0f}"
+    if request.generated_tokens >= request.max_tokens:
+        return f"generated_tokens: {request.generated_tokens} leaves nothing of max_tokens {request.max_tokens}"
+    if request.prompt_tokens > MAX_TOKENS * 16:
+        return f"prompt_tokens: {request.prompt_tokens} is beyond any model's context"
+    return ""
+
+
+def _question(request: predictor_pb2.PredictRequest) -> Question:
+    return Question(
+        model=request.model,
+        tenant=request.tenant,
+        latency_sensitive=request.service_class == types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE,
+        prompt_tokens=request.prompt_tokens,
+        max_tokens=request.max_tokens,
+        prompt=request.prompt,
+        generated_text=request.generated_text,
+        generated_tokens=request.generated_tokens,
+        length_hint_tokens=request.length_hint_tokens if request.HasField("length_hint_tokens") else None,
+    )
+
+
+def _response(query_id: int, result: Result) -> predictor_pb2.PredictResponse:
+    if isinstance(result, Failed):
+        return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_INTERNAL, result.detail)
+    if isinstance(result, CannotPredict):
+        return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_INVALID, result.detail)
+    return predictor_pb2.PredictResponse(query_id=query_id, distribution=to_wire(result))
+
+
+def _refusal(
+    query_id: int, reason: predictor_pb2.PredictionRefusalReason, detail: str
+) -> predictor_pb2.PredictResponse:
+    refusal = predictor_pb2.PredictionRefusal(reason=reason, detail=detail)
+    return predictor_pb2.PredictResponse(query_id=query_id, refusal=refusal)
+
+
+def _says_something(one: predictor_pb2.Observation) -> bool:
+    names_fit = len(one.model) <= MAX_NAME_CHARS and len(one.tenant) <= MAX_NAME_CHARS
+    return names_fit and 1 <= one.output_tokens <= MAX_TOKENS and one.prompt_tokens <= MAX_TOKENS * 16
+
+
+def _observed(one: predictor_pb2.Observation) -> Observed:
+    return Observed(
+        model=one.model,
+        tenant=one.tenant,
+        latency_sensitive=one.service_class == types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE,
+        prompt_tokens=one.prompt_tokens,
+        output_tokens=one.output_tokens,
+        ended=one.outcome == types_pb2.OUTCOME_STOP,
+    )

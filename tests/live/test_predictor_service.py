@@ -1,0 +1,208 @@
+"""The predictor service over real gRPC, in this process."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from fairlead.config import PROTOCOL_VERSION, PredictorConfig
+from fairlead.length_wire import from_wire
+from fairlead.lengths import LengthDistribution
+from fairlead.rpc import make_channel
+from fairlead.v1 import predictor_pb2 as pb
+from fairlead.v1 import predictor_pb2_grpc, types_pb2
+from predictor_svc.predictors.base import Answer, CannotPredict, Predictor, Question, open_predictor
+from predictor_svc.service import SERVICE, PredictorHost
+
+OVERLOADED = pb.PREDICTION_REFUSAL_REASON_OVERLOADED
+INVALID = pb.PREDICTION_REFUSAL_REASON_INVALID
+INTERNAL = pb.PREDICTION_REFUSAL_REASON_INTERNAL
+
+
+class Held(Predictor):
+    """Answers when it is let go; breaks on a prompt that says so."""
+
+    name: ClassVar[str] = "held"
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.seen: list[str] = []
+
+    @classmethod
+    def open(cls, config: PredictorConfig) -> "Held":
+        del config
+        return cls()
+
+    def predict(self, questions: Sequence[Question]) -> list[Answer]:
+        self.go.wait(10)
+        self.seen += [question.prompt for question in questions]
+        if any(question.prompt == "break" for question in questions):
+            raise RuntimeError("as asked")
+        return [
+            CannotPredict("as asked") if question.prompt == "refuse" else LengthDistribution.from_point(50)
+            for question in questions
+        ]
+
+
+@asynccontextmanager
+async def serving(predictor: Predictor, **settings: int) -> AsyncIterator[tuple[PredictorHost, aio.Channel]]:
+    host = PredictorHost(PredictorConfig(listen="127.0.0.1:0", **settings), predictor)  # type: ignore[arg-type]
+    await host.start()
+    channel = make_channel(host.address)
+    try:
+        yield host, channel
+    finally:
+        await channel.close()
+        await host.drain(0.2)
+
+
+def question(query_id: int, prompt: str = "List 5 fruits.", **fields: object) -> pb.PredictRequest:
+    values = {"model": "demo", "tenant": "a", "prompt_tokens": 8, "max_tokens": 512, "prompt": prompt, **fields}
+    return pb.PredictRequest(query_id=query_id, **values)  # type: ignore[arg-type]
+
+
+async def ask(channel: aio.Channel, questions: Sequence[pb.PredictRequest]) -> dict[int, pb.PredictResponse]:
+    stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+    call = stub.Predict(iter(questions))
+    answers = [response async for response in call]
+    assert len({answer.query_id for answer in answers}) == len(answers), "a question was answered twice"
+    return {answer.query_id: answer for answer in answers}
+
+
+async def test_many_in_flight_and_each_answered_once() -> None:
+    async with serving(open_predictor(PredictorConfig(predictor="history")), max_batch=16) as (_, channel):
+        streams = [ask(channel, [question(i, f"{i} words") for i in range(500)]) for _ in range(4)]
+        for answers in await asyncio.wait_for(asyncio.gather(*streams), 20):
+            assert set(answers) == set(range(500))
+            assert all(answer.WhichOneof("result") == "distribution" for answer in answers.values())
+        law = from_wire(answers[7].distribution, 512)
+        assert law.source == "history"
+        assert law.survival(511) > 0
+
+
+async def test_a_full_queue_refuses_at_once_and_goes_on() -> None:
+    held = Held()
+    async with serving(held, max_batch=4, max_queued=8) as (_, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        call = stub.Predict()
+        for i in range(30):
+            await call.write(question(i))
+        refused = [await asyncio.wait_for(call.read(), 5) for _ in range(30 - 4 - 8)]
+        assert all(answer.refusal.reason == OVERLOADED for answer in refused)
+        assert all("without a prediction" in answer.refusal.detail for answer in refused)
+        held.go.set()
+        served = [await asyncio.wait_for(call.read(), 5) for _ in range(12)]
+        # The batch in the thread held one to four of them when the others came.
+        assert 9 <= sum(answer.HasField("distribution") for answer in served) <= 12
+        await call.write(question(99))
+        assert (await asyncio.wait_for(call.read(), 5)).query_id == 99
+        await call.done_writing()
+
+
+async def test_a_broken_question_is_refused_alone() -> None:
+    held = Held()
+    held.go.set()
+    broken = {
+        1: (question(1, max_tokens=0), INVALID, "max_tokens"),
+        2: (question(2, max_tokens=10, generated_tokens=10), INVALID, "generated_tokens"),
+        3: (question(3, model="m" * 1000), INVALID, "model"),
+        4: (question(4, prompt_tokens=4_000_000_000), INVALID, "prompt_tokens"),
+        5: (question(5, "break"), INTERNAL, "RuntimeError"),
+        6: (question(6, "refuse"), INVALID, "as asked"),
+    }
+    async with serving(held, max_batch=32) as (_, channel):
+        sound = [question(i) for i in range(10, 40)]
+        answers = await asyncio.wait_for(ask(channel, [*(one for one, _, _ in broken.values()), *sound]), 10)
+    for query_id, (_, reason, named) in broken.items():
+        assert answers[query_id].refusal.reason == reason
+        assert named in answers[query_id].refusal.detail
+    assert all(answers[one.query_id].HasField("distribution") for one in sound)
+
+
+async def test_an_asker_that_leaves_takes_its_questions_along() -> None:
+    held = Held()
+    async with serving(held, max_batch=1) as (_, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        call = stub.Predict()
+        for i in range(20):
+            await call.write(question(i, "left behind"))
+        await asyncio.sleep(0.2)
+        call.cancel()
+        await asyncio.sleep(0.2)
+        held.go.set()
+        answers = await asyncio.wait_for(ask(channel, [question(1, "mine")]), 5)
+        assert answers[1].HasField("distribution")
+    assert held.seen.count("left behind") <= 1
+    assert "mine" in held.seen
+
+
+async def test_outcomes_move_history() -> None:
+    async with serving(open_predictor(PredictorConfig(predictor="history"))) as (_, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        before = from_wire((await ask(channel, [question(1)]))[1].distribution).mean_remaining()
+        ended = [
+            pb.Observation(model="demo", tenant="a", prompt_tokens=8, output_tokens=n, outcome=types_pb2.OUTCOME_STOP)
+            for n in range(20, 60)
+        ]
+        silent = [pb.Observation(model="demo", tenant="a", outcome=types_pb2.OUTCOME_CANCELLED_BY_CLIENT)]
+        learned = await stub.Observe(pb.ObserveRequest(observations=[*ended, *silent]))
+        assert learned.learned == 40
+        after = from_wire((await ask(channel, [question(2)]))[2].distribution).mean_remaining()
+        assert before > 100
+        assert after == pytest.approx(40, rel=0.2)
+        with pytest.raises(aio.AioRpcError) as refused:
+            await stub.Observe(pb.ObserveRequest(observations=ended * 300))
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_the_oracle_repeats_hints_and_refuses_without_one() -> None:
+    async with serving(open_predictor(PredictorConfig(predictor="oracle"))) as (_, channel):
+        answers = await ask(channel, [question(1, length_hint_tokens=77), question(2)])
+        assert from_wire(answers[1].distribution).quantile(0.5) == pytest.approx(77, rel=0.01)
+        assert answers[2].refusal.reason == INVALID
+        assert "length_hint_tokens" in answers[2].refusal.detail
+
+
+async def test_describe_health_and_draining() -> None:
+    held = Held()
+    async with serving(held, max_batch=4) as (host, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        described = await stub.Describe(pb.PredictorServiceDescribeRequest())
+        assert (described.predictor, described.protocol_version) == ("held", PROTOCOL_VERSION)
+        health = health_pb2_grpc.HealthStub(channel)
+        said = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert said.status == health_pb2.HealthCheckResponse.SERVING
+        call = stub.Predict()
+        for i in range(9):
+            await call.write(question(i))
+        await asyncio.sleep(0.2)
+        draining = asyncio.create_task(host.drain(5))
+        await asyncio.sleep(0.2)
+        held.go.set()
+        assert len([response async for response in call]) == 9, "what was asked is answered before the end"
+        assert await call.code() == grpc.StatusCode.OK
+        await asyncio.wait_for(draining, 10)
+
+
+async def test_the_process_says_that_it_is_ready_and_ends_on_sigterm() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "predictor_svc", "--predictor", "history", "--listen", "127.0.0.1:0",
+        stdout=asyncio.subprocess.PIPE, env=os.environ,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+    assert line.startswith("predictor ready at 127.0.0.1:")
+    assert line.strip().endswith("predictor=history")
+    async with make_channel(line.split()[3]) as channel:
+        assert len(await ask(channel, [question(1)])) == 1
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
