@@ -85,8 +85,8 @@ class Mixture:
 def arrivals(rate_per_s: float, count: int, seed: int, cv: float = 1.0) -> list[float]:
     """Times of `count` arrivals, s: gaps of mean 1/rate drawn from a Gamma with coefficient of variation `cv`.
 
-    `cv` 1 is Poisson, above it bursty, 0 (below 0.001) evenly spaced. The same seed gives the same times, and at another rate the
-    same times scaled.
+    `cv` 1 is Poisson, above it bursty, 0 (below 0.001) evenly spaced. The same seed gives the same times, and at
+    another rate the same times scaled.
     """
     if rate_per_s <= 0 or cv < 0:
         raise ValueError(f"rate must be positive and cv not negative, not {rate_per_s} and {cv}")

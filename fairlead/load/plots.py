@@ -22,14 +22,19 @@ RUN_COLOURS = ("#777777", "#edae49", "#30638e", "#66a182", "#b07aa1", "#9c755f")
 MAX_TIMELINE = 400
 
 
-def plot_all(runs: Runs, folder: Path, *, ttft_target_ms: float | None = None) -> list[Path]:
-    """Writes every picture that the records give; returns the files."""
+def plot_all(
+    runs: Runs, folder: Path, *, ttft_target_ms: float | None = None, timeline: Sequence[str] | None = None
+) -> list[Path]:
+    """Writes every picture that the records give, the finishing order of the runs in `timeline` (or all); the files."""
     mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25})
     folder.mkdir(parents=True, exist_ok=True)
     written = [
         _write(plot_ttft(runs, ttft_target_ms), folder / "ls_ttft_cdf.png"),
         _write(plot_jct(runs), folder / "jct.png"),
-        _write(plot_timeline(runs), folder / "finishing_order.png"),
+        _write(
+            plot_timeline({name: run for name, run in runs.items() if timeline is None or name in timeline}),
+            folder / "finishing_order.png",
+        ),
     ]
     return [path for path in written if path is not None]
 
