@@ -93,7 +93,6 @@ class Suite:
         self.scheduler: Child | None = None
         self.predictor: Child | None = None
         self.workers: list[Child] = []
-        self._stopping = False
         self._run_dir = Path(tempfile.mkdtemp(prefix="fairlead-"))
 
     async def __aenter__(self) -> Suite:
@@ -130,7 +129,9 @@ class Suite:
         for index in range(self.options.workers):
             name = f"worker-{index}"
             listen = config.worker.listen if index == 0 else _any_port(config.worker.listen)
-            own = change(config, "worker", listen=listen, worker_id=config.worker.worker_id or name)
+            told = config.worker.worker_id
+            worker_id = name if told is None else told if self.options.workers == 1 else f"{told}-{index}"
+            own = change(config, "worker", listen=listen, worker_id=worker_id)
             self.workers.append(await self._spawn(name, "worker_svc", own))
         starting += self.workers
         await self._all_ready(starting)
@@ -163,7 +164,6 @@ class Suite:
 
     async def stop(self) -> bool:
         """Drains the scheduler first, then workers and predictor; whether all ended by themselves in time."""
-        self._stopping = True
         drained = True
         if self.scheduler is not None:
             drained = await self.scheduler.end(self.options.drain_s)

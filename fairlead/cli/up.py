@@ -84,12 +84,13 @@ def choose(
 async def run_suite(config: Config, options: SuiteOptions) -> int:
     """Runs a suite until a signal or a death that it can't go on after; returns the exit code."""
     suite = Suite(config, options)
-    interrupted = asyncio.Event()
+    interrupted, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         if interrupted.is_set():
             print("stopping at once", file=sys.stderr, flush=True)
+            at_once.set()
             suite.kill()
         interrupted.set()
 
@@ -101,6 +102,7 @@ async def run_suite(config: Config, options: SuiteOptions) -> int:
         starting = asyncio.create_task(suite.start())
         await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
+            print("stopped before it was ready", file=sys.stderr, flush=True)
             starting.cancel()
             code = EXIT_INTERRUPTED
             suite.kill()
@@ -113,11 +115,11 @@ async def run_suite(config: Config, options: SuiteOptions) -> int:
         suite.kill()
     finally:
         waiting.cancel()
-        if not await suite.stop() and code == 0:
+        if not await suite.stop() and code == 0 and not at_once.is_set():
             print("the suite did not drain in time; what was left has been stopped", file=sys.stderr, flush=True)
             code = EXIT_FAILED
         drop_session(os.getpid())
-    return code
+    return EXIT_INTERRUPTED if at_once.is_set() else code
 
 
 async def _watch(suite: Suite, waiting: asyncio.Task[bool]) -> int:
