@@ -5,7 +5,8 @@ sent; a message is made from what lies between when the stream can take one. So 
 flight joins the next message, and memory is bounded by requests held times context.
 
 Token positions count from the start of the answer: forced tokens come first, so the first new one has the position
-`forced_tokens`.
+`forced_tokens`. After a new Lead, steps may come before the replay that was asked for: a scheduler drops an entry that
+leaves a gap (`first_tokens` beyond what it has), and the replay brings it, so neither token nor text is repeated.
 """
 
 from __future__ import annotations
