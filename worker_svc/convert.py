@@ -113,6 +113,7 @@ def step_rules(rules: worker_pb2.StepRules, slots: int) -> StepRules:
         evict=rules.evict,
         be_share=rules.be_share,
         max_itl_factor=rules.max_itl_factor if rules.step_budget else StepRules().max_itl_factor,
+        yield_when_ahead=rules.yield_when_ahead,
         step_seats=min(rules.step_seats, slots) if rules.HasField("step_seats") else None,
     )
 

@@ -138,7 +138,11 @@ class Filler:
             return 0
         if tokens < held.left_tokens and not self._limits.chunked_prefill:
             return 0
-        if not (self._grow(held, tokens) if held.resident else self._enter(held)):
+        if held.resident:
+            tokens = self._grow(held, tokens)
+        elif not self._enter(held):
+            return 0
+        if tokens <= 0:
             return 0
         self.plan.quotas[held.handle] = tokens
         self._seats -= 1
@@ -151,13 +155,20 @@ class Filler:
     def _blocks_for(self, context_tokens: int) -> int:
         return -(-context_tokens // self._limits.block_tokens)
 
-    def _grow(self, held: Held, tokens: int) -> bool:
-        """Takes the blocks that a resident sequence needs; the worst-ranked ones give theirs up where none is free."""
+    def _grow(self, held: Held, tokens: int) -> int:
+        """Takes the blocks that a resident sequence needs; returns for how many tokens they are enough.
+
+        Where none is free the worst-ranked ones give theirs up; where that won't do, a prefill takes what there is.
+        """
         needed = max(0, self._blocks_for(held.context_tokens + tokens) - held.blocks)
         if needed > self._free and not self._evict_for(needed, 0, self._victims_after(held)):
-            return False
-        self._free -= needed
-        return True
+            if not self._limits.chunked_prefill:
+                return 0
+            needed = self._free
+            tokens = min(tokens, (held.blocks + needed) * self._limits.block_tokens - held.context_tokens)
+        if tokens > 0:
+            self._free -= needed
+        return tokens
 
     def _enter(self, held: Held) -> bool:
         """Takes a slot and the blocks of the whole prompt, so that what enters can also finish its prefill."""

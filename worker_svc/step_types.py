@@ -34,6 +34,7 @@ class StepRules:
     evict: bool = False
     be_share: float = 0.0
     max_itl_factor: float = 4.0
+    yield_when_ahead: bool = False
     step_seats: int | None = None
 
 

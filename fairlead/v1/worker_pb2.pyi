@@ -171,7 +171,7 @@ class Ranks(_message.Message):
     def __init__(self, version: _Optional[int] = ..., handles: _Optional[_Iterable[int]] = ..., rules: _Optional[_Union[StepRules, _Mapping]] = ...) -> None: ...
 
 class StepRules(_message.Message):
-    __slots__ = ("class_tiers", "step_budget", "displace", "evict", "step_seats", "be_share", "max_itl_factor")
+    __slots__ = ("class_tiers", "step_budget", "displace", "evict", "step_seats", "be_share", "max_itl_factor", "yield_when_ahead")
     CLASS_TIERS_FIELD_NUMBER: _ClassVar[int]
     STEP_BUDGET_FIELD_NUMBER: _ClassVar[int]
     DISPLACE_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +179,7 @@ class StepRules(_message.Message):
     STEP_SEATS_FIELD_NUMBER: _ClassVar[int]
     BE_SHARE_FIELD_NUMBER: _ClassVar[int]
     MAX_ITL_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    YIELD_WHEN_AHEAD_FIELD_NUMBER: _ClassVar[int]
     class_tiers: bool
     step_budget: bool
     displace: bool
@@ -186,7 +187,8 @@ class StepRules(_message.Message):
     step_seats: int
     be_share: float
     max_itl_factor: float
-    def __init__(self, class_tiers: _Optional[bool] = ..., step_budget: _Optional[bool] = ..., displace: _Optional[bool] = ..., evict: _Optional[bool] = ..., step_seats: _Optional[int] = ..., be_share: _Optional[float] = ..., max_itl_factor: _Optional[float] = ...) -> None: ...
+    yield_when_ahead: bool
+    def __init__(self, class_tiers: _Optional[bool] = ..., step_budget: _Optional[bool] = ..., displace: _Optional[bool] = ..., evict: _Optional[bool] = ..., step_seats: _Optional[int] = ..., be_share: _Optional[float] = ..., max_itl_factor: _Optional[float] = ..., yield_when_ahead: _Optional[bool] = ...) -> None: ...
 
 class CancelExecution(_message.Message):
     __slots__ = ("handles",)

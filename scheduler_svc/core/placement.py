@@ -9,6 +9,9 @@ from scheduler_svc.core.policies.base import Policy
 from scheduler_svc.core.types import Job, Rules
 from scheduler_svc.core.workers import WorkerView
 
+LS_PER_SEAT = 2
+"""LS jobs that share a seat where those ahead of their pace yield it; the worker's clock says who is ahead."""
+
 
 class Placement:
     """Least-loaded worker with room (ELIS's min-load balancer); stateless but for its settings.
@@ -43,6 +46,8 @@ class Placement:
         if not self._takes(worker):
             return False
         seats = worker.seats(rules)
+        if rules.yield_when_ahead and job.spec.latency_sensitive:
+            return sum(other.spec.latency_sensitive for other in worker.jobs.values()) < LS_PER_SEAT * seats
         if worker.placed < min(seats + self._look_ahead, worker.up.slots):
             return True
         if not rules.displace:

@@ -55,6 +55,7 @@ class Rules:
     step_seats: int | None = None
     be_share: float = 0.0
     max_itl_factor: float = 4.0
+    yield_when_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

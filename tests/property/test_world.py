@@ -28,7 +28,7 @@ def test_one_seed_gives_one_decision_log_byte_for_byte() -> None:
     logs: list[str] = []
     for _ in range(2):
         world = World(seed=11)
-        world.run(until_steps=2000)
+        world.run(until_steps=4000)
         logs.append("\n".join(world.log))
     assert logs[0] == logs[1], "seed 11: two runs differ (I9)"
     assert len(logs[0]) > 100_000

@@ -194,3 +194,13 @@ def test_without_chunked_prefill_a_prompt_enters_whole_or_not() -> None:
         [waiting(1, rank=0, tokens=101), waiting(2, rank=1, tokens=99)], limits, StepRules(), MODEL, NOW_MS
     )
     assert plan.quotas == {2: 99}
+
+
+def test_an_ls_decode_a_whole_tpot_ahead_yields_its_seat_to_an_ls_prefill() -> None:
+    ahead = decode(1, rank=0, ls=True, first_token_ms=NOW_MS - 10 * 0.96 * 50.0 + 51.0)
+    on_pace = decode(2, rank=1, ls=True)
+    fresh = waiting(9, rank=9, tokens=50, ls=True)
+    limits = replace(LIMITS, seats=2)
+    assert set(plan_step([ahead, on_pace, fresh], limits, TIERS, MODEL, NOW_MS).quotas) == {1, 2}
+    rules = replace(TIERS, yield_when_ahead=True)
+    assert set(plan_step([ahead, on_pace, fresh], limits, rules, MODEL, NOW_MS).quotas) == {9, 2}

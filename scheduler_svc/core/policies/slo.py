@@ -60,6 +60,7 @@ class Slo(Policy):
         return Rules(
             class_tiers=True,
             step_budget=True,
+            yield_when_ahead=True,
             displace=True,
             evict=True,
             step_seats=settings.step_seats,
