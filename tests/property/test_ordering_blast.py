@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from tests.property.step_checks import blocks_for, check_plan
 
+from tests.property.step_checks import blocks_for, check_plan
 from worker_svc.engines import simulated_core
 from worker_svc.engines.base import ChangeKind
-from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, SimulatedSequence, StepResult
+from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, StepResult
 from worker_svc.ordering import Held, StepLimits, StepModel, StepPlan, StepRules, plan_step
 
 SEEDS = range(10)
@@ -31,7 +31,7 @@ class Blast:
         self.random = random.Random(seed)
         draw = self.random
         self.limits = SimulatedLimits(
-            step_token_budget=draw.choice([1, 7, 61, 256, 777, 2048]),
+            step_token_budget=draw.choice([3, 17, 61, 256, 777, 2048]),
             step_seats=draw.choice([1, 3, 8, 16]),
             slots=draw.choice([16, 23, 48]),
             kv_blocks=draw.choice([24, 41, 150]),
@@ -80,6 +80,7 @@ class Blast:
             displace=draw.random() < 0.6,
             evict=draw.random() < 0.6,
             be_share=draw.choice([0.0, 0.05, 0.5]),
+            yield_when_ahead=draw.random() < 0.3,
             max_itl_factor=draw.choice([0.5, 4.0]),
             step_seats=draw.choice([None, None, 1, 5]),
         )
@@ -159,7 +160,7 @@ class Blast:
 def checked_plan(
     sequences: Sequence[Held], limits: StepLimits, rules: StepRules, model: StepModel, now_ms: float
 ) -> StepPlan:
-    before = copy.deepcopy(list(sequences))
+    before = [copy.copy(held) for held in sequences]
     plan = plan_step(sequences, limits, rules, model, now_ms)
     assert list(sequences) == before, "plan_step changes nothing"
     check_plan(plan, before, limits, rules, model, now_ms)
@@ -183,7 +184,7 @@ def test_blast(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_blast_meets_what_it_is_for() -> None:
     seen = sum((_run(seed).seen for seed in range(1, 4)), Counter[str]())
     assert seen.keys() == {kind.value for kind in ChangeKind}
-    assert min(seen.values()) > 100, seen
+    assert min(seen.values()) > 20, seen
 
 
 def _run(seed: int) -> Blast:
