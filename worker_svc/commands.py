@@ -115,7 +115,8 @@ class Commands:
             raise
         except Exception as error:
             # What one request brings about must not end the others.
-            self._log.exception("the engine failed to take a request", handle=request.handle)
+            # Its text may quote the prompt, so it stays out of the log.
+            self._log.error("the engine failed to take a request", handle=request.handle, error=type(error).__name__)
             self._ledger.drop(request.handle)
             raise BadPrompt(f"the engine did not take it: {type(error).__name__}") from None
 

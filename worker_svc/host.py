@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from fairlead.config import ConfigError, WorkerConfig
-from fairlead.rpc import Server, make_server
+from fairlead.rpc import PortTaken, Server, make_server
 from fairlead.v1 import worker_pb2_grpc
 from worker_svc.engines.base import Engine, EngineFailed, EngineInfo
 from worker_svc.engines.simulated import monotonic_ms
@@ -40,34 +40,38 @@ def make_engine(config: WorkerConfig) -> Engine:
 
 
 class WorkerHost:
-    """A worker from start to stop.
+    """A worker from start to stop; the attributes are set by `start`.
 
     Attributes:
         address: host:port really bound.
-        info: of the engine; set by `start`.
-        service: set by `start`.
+        info: of the engine.
+        service: what answers the calls.
     """
 
+    address: str
     info: EngineInfo
     service: WorkerService
 
     def __init__(self, config: WorkerConfig, engine: Engine) -> None:
-        """Binds the address at once, so that a taken one is told before a model is loaded. Raises PortTaken."""
+        """Raises PortTaken where the address can't be had, before a model is loaded."""
+        _probe(config.listen)
         self._config = config
         self._engine = engine
-        self._server: Server = make_server(config.listen, [SERVICE], port_setting="worker.listen")
+        self._server: Server | None = None
         self._watch: asyncio.Task[None] | None = None
-        self.address = self._server.address
 
     async def start(self) -> None:
-        """Loads the model and serves. Raises EngineFailed."""
+        """Loads the model and serves. Raises EngineFailed or PortTaken."""
         self.info = await self._engine.start()
+        # Bound only now: an engine may fork, and its child must not hold our socket or gRPC's threads.
+        server = self._server = make_server(self._config.listen, [SERVICE], port_setting="worker.listen")
+        self.address = server.address
         worker_id = self._config.worker_id or f"{socket.gethostname()}:{self.address.rpartition(':')[2]}"
         self.service = WorkerService(
             self._engine, self.info, self._config, worker_id, self._set_serving, now_ms=monotonic_ms
         )
-        worker_pb2_grpc.add_WorkerServiceServicer_to_server(self.service, self._server.server)
-        await self._server.start(SERVICE)
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(self.service, server.server)
+        await server.start(SERVICE)
         self._watch = asyncio.create_task(self._report_death())
 
     async def drain(self, timeout_ms: float) -> tuple[int, int]:
@@ -88,12 +92,29 @@ class WorkerHost:
             self._watch.cancel()
             await self.service.close()
         await self._engine.stop()
-        await self._server.stop(1.0)
+        if self._server is not None:
+            await self._server.stop(1.0)
 
     async def _report_death(self) -> None:
         await asyncio.shield(self.service.died)
         await self._set_serving(False)
 
     async def _set_serving(self, serving: bool) -> None:
+        assert self._server is not None
         for service in ("", SERVICE):
             await self._server.set_serving(service, serving)
+
+
+def _probe(listen: str) -> None:
+    """Raises PortTaken if the address can't be listened on now; the server still has the last word."""
+    host, _, port = listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, ValueError, OverflowError) as error:
+        raise PortTaken(
+            f"worker.listen: cannot listen on {listen} ({error}); stop what holds it or set another address"
+        ) from None
