@@ -36,7 +36,7 @@ class Filler:
         self._rules = rules
         self._model = model
         self._now_ms = now_ms
-        seats = limits.seats if rules.step_seats is None else min(limits.seats, rules.step_seats)
+        seats = limits.seats if rules.step_seats is None else min(limits.slots, rules.step_seats)
         self._seats = max(1, seats)
         self._tokens = limits.token_budget
         self._free = limits.free_blocks

@@ -82,7 +82,7 @@ class StepLimits:
 
     Attributes:
         token_budget: most tokens in a step (vLLM's max_num_batched_tokens).
-        seats: most sequences in a step.
+        seats: most sequences in a step, where the rules do not say (they may go up to `slots`).
         slots: most resident sequences (vLLM's max_num_seqs).
         free_blocks: KV blocks that nobody holds.
         block_tokens: tokens in a block.

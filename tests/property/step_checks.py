@@ -64,7 +64,7 @@ def room_left(
         decodes += held.decoding
         prefill += 0 if held.decoding else tokens
     limit_ms = step_limit_ms(sequences, rules, now_ms)
-    seats = limits.seats if rules.step_seats is None else min(limits.seats, rules.step_seats)
+    seats = limits.seats if rules.step_seats is None else min(limits.slots, rules.step_seats)
     return Room(
         tokens=limits.token_budget - sum(plan.quotas.values()),
         seats=seats - len(plan.quotas),

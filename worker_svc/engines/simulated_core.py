@@ -24,7 +24,7 @@ class SimulatedLimits:
 
     Attributes:
         step_token_budget: most tokens in a step.
-        step_seats: most sequences in a step; the rules of a policy may lower it.
+        step_seats: most sequences in a step, where the rules of the policy say nothing else.
         slots: most resident sequences.
         kv_blocks: KV blocks in all.
         kv_block_tokens: tokens in a block.

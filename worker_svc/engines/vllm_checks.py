@@ -108,7 +108,7 @@ class StepChecker:
         bound_by_time = rules.step_budget and any(
             one.latency_sensitive and one.decoding and one.resident for one in held
         )
-        seats = limits.seats if rules.step_seats is None else min(limits.seats, rules.step_seats)
+        seats = limits.seats if rules.step_seats is None else min(limits.slots, rules.step_seats)
         seats_left = max(1, seats) - len(plan.quotas)
         if plan.quotas and (bound_by_time or seats_left <= 0 or sum(plan.quotas.values()) >= limits.token_budget):
             return
