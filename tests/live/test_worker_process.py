@@ -16,6 +16,7 @@ from fairlead.rpc import make_channel
 from fairlead.v1 import types_pb2, worker_pb2, worker_pb2_grpc
 from tests.live.worker_stream import Stream, length
 
+pytestmark = pytest.mark.live
 WITHIN_S = 20.0
 
 

@@ -18,6 +18,8 @@ from worker_svc.engines.base import EngineFailed, StepBatch
 from worker_svc.engines.simulated import SimulatedEngine
 from worker_svc.service import SERVICE
 
+pytestmark = pytest.mark.live
+
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 
