@@ -7,12 +7,14 @@ from pathlib import Path
 _CARD = """# fairlead demo model
 
 A very small instruct model that really answers, made so that the suite can be tried on any CPU with real vLLM.
-It has {parameters:,} parameters in the Llama format: hidden size 128, heads of 32, deep and thin, context 1024.
+It has {parameters:,} parameters in the Llama format, deep and thin (hidden size 128, heads of 32), with a context of
+1,024 tokens and a byte-level BPE tokenizer that encodes any UTF-8 text.
 
 It was trained from random weights on text made by this repository's own task generator
 (`fairlead/workload/tasks.py`); no outside data went into it.
 
-- Made by: `python -m demo.train_model --steps {steps} --seed {seed}`, {minutes:.0f} minutes on 2 CPU cores
+- Made by: `python -m demo.train_model {command}`, {minutes:.0f} minutes on CPU
+- Optimizer: Muon for the inner matrices, AdamW for embeddings and norms; bfloat16 autocast; loss on answers only
 - Held-out loss: {loss:.3f} nats per answer token. Much of that is chance in the text itself, such as which animal
   comes next in a list, and can not be learnt.
 - Stored as bfloat16; serve it as bfloat16 or float32
@@ -30,7 +32,7 @@ texts, and now and then it miscounts. Do not use it for anything but a demonstra
 """
 
 
-def write_card(folder: Path, *, parameters: int, steps: int, seed: int, loss: float, minutes: float) -> None:
+def write_card(folder: Path, *, parameters: int, command: str, loss: float, minutes: float) -> None:
     """Writes README.md into `folder`; `loss` in nats per answer token."""
-    text = _CARD.format(parameters=parameters, steps=steps, seed=seed, loss=loss, minutes=minutes)
+    text = _CARD.format(parameters=parameters, command=command, loss=loss, minutes=minutes)
     (folder / "README.md").write_text(text)

@@ -6,6 +6,8 @@ import argparse
 import json
 import math
 import random
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from demo.chat_format import ASSISTANT, BOS, END, PAD, SPECIALS, encode_conversation, save_tokenizer, train_tokenizer
+from demo.chat_format import BOS, END, PAD, SPECIALS, encode_conversation, save_tokenizer, train_tokenizer
 from demo.model_card import write_card
 from fairlead.workload.tasks import draw, prompts
 
@@ -43,11 +45,21 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("worker_svc/demo_model"), help="folder for the model (default: %(default)s)")
+    add(
+        "--resume",
+        type=Path,
+        help="go on from weights and tokenizer of this folder; give another --seed for fresh data",
+    )
     add("--steps", type=int, default=1600, help="optimizer steps (default: %(default)s)")
     add("--batch-tokens", type=int, default=4096, help="padded tokens per step (default: %(default)s)")
     add("--rate", type=float, default=6e-3, help="peak learning rate (default: %(default)s)")
     add("--seed", type=int, default=7, help="seed of weights and data (default: %(default)s)")
-    add("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    add(
+        "--threads",
+        type=int,
+        default=2,
+        help="CPU threads; 1 is faster where other work shares the cores (default: %(default)s)",
+    )
     add("--vocab", type=int, default=1600, help="tokens in the vocabulary (default: %(default)s)")
     add("--layers", type=int, default=10, help="decoder layers (default: %(default)s)")
     add("--save-every", type=int, default=400, help="steps between saved copies (default: %(default)s)")
@@ -197,16 +209,20 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     started = time.monotonic()
-    texts = (text for task in prompts(args.seed, 20_000) for text in (task.prompt, task.answer))
-    tokenizer = train_tokenizer(texts, args.vocab)
-    model = build_model(args.vocab, args.layers)
+    if args.resume:
+        tokenizer = Tokenizer.from_file(str(args.resume / "tokenizer.json"))
+        model = LlamaForCausalLM.from_pretrained(args.resume, dtype=torch.float32)
+    else:
+        texts = (text for task in prompts(args.seed, 20_000) for text in (task.prompt, task.answer))
+        tokenizer = train_tokenizer(texts, args.vocab)
+        model = build_model(args.vocab, args.layers)
     count = sum(weight.numel() for weight in model.parameters())
-    print(f"{count:,} parameters, {args.vocab} tokens, answers start after {ASSISTANT}", flush=True)
+    print(f"{count:,} parameters, {tokenizer.get_vocab_size()} tokens in the vocabulary", flush=True)
     train(args, model, tokenizer)
     loss = held_out_loss(model, tokenizer, args.batch_tokens)
     save(model, tokenizer, args.out)
     minutes = (time.monotonic() - started) / 60
-    write_card(args.out, parameters=count, steps=args.steps, seed=args.seed, loss=loss, minutes=minutes)
+    write_card(args.out, parameters=count, command=shlex.join(sys.argv[1:]), loss=loss, minutes=minutes)
     print(f"held-out loss {loss:.3f} nats per answer token; written to {args.out} after {minutes:.1f} min")
 
 
