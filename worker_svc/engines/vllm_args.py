@@ -49,8 +49,11 @@ def engine_config(config: WorkerConfig, setup: Setup) -> VllmConfig:
         "tensor_parallel_size": config.tensor_parallel_size,
         "scheduling_policy": "fcfs" if config.scheduling == "vllm-fcfs" else "priority",
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         "additional_config": {EXTRA_KEY: {"step_seats": config.step_seats}},
     }
+    if setup.cpu:
+        arguments["worker_extension_cls"] = "worker_svc.engines.vllm_cpu_seeds.SeededChunks"
     if setup.cpu and config.tensor_parallel_size == 1:
         # vLLM would add a worker process on a CPU: 10 s more to start, and a busy wait between the two at each step.
         arguments["distributed_executor_backend"] = UniProcExecutor

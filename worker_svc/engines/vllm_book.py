@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vllm.v1.request import Request, RequestStatus
@@ -19,10 +19,16 @@ _BLOCKED = (
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One request: vLLM's object and our view of it. `ever_scheduled` tells a start from a resumption."""
+    """One request: vLLM's object and our view of it.
+
+    Attributes:
+        last_context_tokens: context at which it ends for want of tokens.
+        ever_scheduled: tells a start from a resumption.
+    """
 
     request: Request
     held: Held
+    last_context_tokens: int
     ever_scheduled: bool = False
 
 
@@ -36,6 +42,7 @@ class Book:
 
     def __init__(self, block_tokens: int, max_model_len: int) -> None:
         self.by_handle: dict[int, Entry] = {}
+        self.requests: dict[int, Request] = {}
         self.by_id: dict[str, Entry] = {}
         self._block_tokens = block_tokens
         self._max_model_len = max_model_len
@@ -62,8 +69,9 @@ class Book:
             tpot_ms=note.tpot_ms,
             blocks=0,
         )
-        entry = Entry(request, held)
+        entry = Entry(request, held, min(request.num_prompt_tokens + request.max_tokens, self._max_model_len))
         self.by_handle[note.handle] = self.by_id[request.request_id] = entry
+        self.requests[note.handle] = request
         self._tokenless.add(entry)
         self._stale.add(entry)
         return entry
@@ -75,13 +83,38 @@ class Book:
             self._stale.discard(entry)
             self._tokenless.discard(entry)
             if self.by_handle.get(entry.held.handle) is entry:
-                del self.by_handle[entry.held.handle]
+                del self.by_handle[entry.held.handle], self.requests[entry.held.handle]
         return entry
 
     def touch(self, request_ids: Iterable[str]) -> None:
-        """These were scheduled or lost their KV: to be looked at again before the next plan."""
-        by_id = self.by_id
-        self._stale.update(by_id[request_id] for request_id in request_ids if request_id in by_id)
+        """To be looked at again before the next plan."""
+        self._stale.update(self.by_id[request_id] for request_id in request_ids)
+
+    def advance(self, scheduled: Mapping[str, int]) -> tuple[int, int, int]:
+        """These take part in a step with so many tokens; returns its prefill tokens, decodes and context tokens.
+
+        A decode's next state is known without asking vLLM, and decodes are nearly all of a step.
+        """
+        by_id, block_tokens = self.by_id, self._block_tokens
+        prefill = decodes = context = 0
+        for request_id, tokens in scheduled.items():
+            entry = by_id[request_id]
+            held = entry.held
+            before = held.context_tokens
+            context += before
+            if tokens == 1 and held.decoding and before + 3 < entry.last_context_tokens:
+                decodes += 1
+                held.context_tokens = before + 1
+                held.output_tokens += 1
+                if before % block_tokens == 0:
+                    held.blocks += 1
+            else:
+                if held.decoding:
+                    decodes += 1
+                else:
+                    prefill += tokens
+                self._stale.add(entry)
+        return prefill, decodes, context
 
     def refresh(self) -> None:
         """Brings what was touched up to date."""
@@ -112,11 +145,10 @@ class Book:
         for place, held in enumerate(others, len(named)):
             held.rank = place
 
-    def is_ending(self, request: Request) -> bool:
+    def is_ending(self, entry: Entry) -> bool:
         """Async scheduling: its last token is in flight, vLLM will not schedule it again."""
-        placeholders = request.num_output_placeholders
-        last = min(request.num_prompt_tokens + request.max_tokens, self._max_model_len)
-        return placeholders > 0 and request.num_computed_tokens + 2 - placeholders >= last
+        placeholders = entry.request.num_output_placeholders
+        return placeholders > 0 and entry.request.num_computed_tokens + 2 - placeholders >= entry.last_context_tokens
 
     def _read(self, entry: Entry) -> bool:
         """Copies the request's state; False where it must be read again though nothing was scheduled."""
@@ -132,7 +164,7 @@ class Book:
         held.blocks = -(-computed // self._block_tokens)
         held.resident = request.status == RequestStatus.RUNNING
         if held.resident:
-            held.admissible = not self.is_ending(request)
+            held.admissible = not self.is_ending(entry)
             return held.admissible
         in_flight = request.num_stale_output_tokens > 0 and not request.drop_stale_output
         held.admissible = not in_flight and request.status not in _BLOCKED

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
+import os
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +56,10 @@ class VllmEngine:
         with contextlib.suppress(Exception):  # a dead engine has nothing to release
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await llm.engine_core.call_utility_async("fairlead_release")
-        for task in (self._order_sender, self._reader):
-            if task is not None:
-                task.cancel()
+        tasks = [task for task in (self._order_sender, self._reader) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._streams is not None:
             self._streams.close()
         await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
@@ -154,12 +159,19 @@ class VllmEngine:
         return llm.get_tokenizer()
 
     def _create(self, setup: Setup) -> AsyncLLM:
+        # vLLM and torch tell of what is missing on a CPU as if it mattered.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415 - after the environment is set
 
         from worker_svc.engines.vllm_args import default_sampling, engine_config, first_lines  # noqa: PLC0415
 
         config = engine_config(self._config, setup)
         self._defaults = default_sampling(config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = setup.start_method  # vLLM has just overwritten it on a CPU
+        # In a forked child nothing of ours may be collected: a gRPC object's end would wait for threads left behind.
+        gc.collect()
+        gc.freeze()
         try:
             return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
@@ -168,6 +180,8 @@ class VllmEngine:
                 "Often it is memory: set VLLM_CPU_KVCACHE_SPACE (GiB, on a CPU) or worker.gpu_memory_utilization "
                 "lower, worker.max_context_tokens shorter, or take a smaller model"
             ) from error
+        finally:
+            gc.unfreeze()
 
     def _info(self, setup: Setup) -> EngineInfo:
         llm, _ = self._running()

@@ -78,6 +78,7 @@ class RecordingScheduler(Scheduler):
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Notes who takes part and what the step should cost."""
         now_ms = time.monotonic() * 1e3
+        self.book.refresh()
         output = super().schedule(throttle_prefills)
         self._note_scheduled(output, self._updated_ms if self._was_busy else now_ms)
         return output
@@ -130,15 +131,7 @@ class RecordingScheduler(Scheduler):
         scheduled = output.num_scheduled_tokens
         by_id = self.book.by_id
         if scheduled:
-            prefill = decodes = context = 0
-            for request_id, tokens in scheduled.items():
-                request = by_id[request_id].request
-                context += request.num_computed_tokens - tokens
-                if tokens == 1 and request.num_output_tokens:
-                    decodes += 1
-                else:
-                    prefill += tokens
-            self._in_flight.append((prefill, decodes, context, start_ms))
+            self._in_flight.append((*self.book.advance(scheduled), start_ms))
         now = set(scheduled)
         for request_id in now - self._seated:
             entry = by_id[request_id]
@@ -150,10 +143,9 @@ class RecordingScheduler(Scheduler):
             entry = by_id.get(request_id)
             if entry is not None:
                 entry.held.seated = False
-                if entry.request.status == RequestStatus.RUNNING and not self.book.is_ending(entry.request):
+                if entry.request.status == RequestStatus.RUNNING and not self.book.is_ending(entry):
                     self._changes.append((entry.held.handle, ChangeKind.PAUSED))
         self._seated = now
-        self.book.touch(scheduled)
 
     def _preempt_request(self, request: Request, timestamp: float, drop_stale_output: bool = False) -> None:
         super()._preempt_request(request, timestamp, drop_stale_output)
@@ -235,16 +227,16 @@ class OrderedScheduler(RecordingScheduler):
             overstated = False
             for handle in plan.evict:
                 held = self.book.by_handle[handle].held
-                private = self._private_blocks(self.book.by_handle[handle].request.request_id)
+                private = self._private_blocks(self.book.requests[handle].request_id)
                 overstated |= private < held.blocks
                 held.blocks = min(held.blocks, private)
             if not overstated:
                 break
-            self.book.touch(self.book.by_handle[handle].request.request_id for handle in plan.evict)
+            self.book.touch(self.book.requests[handle].request_id for handle in plan.evict)
             limits, plan = self._plan()
         now = time.monotonic()
         for handle in plan.evict:
-            victim = self.book.by_handle[handle].request
+            victim = self.book.requests[handle]
             self.running.remove(victim)
             self._preempt_request(victim, now)
         return limits, plan
@@ -258,12 +250,12 @@ class OrderedScheduler(RecordingScheduler):
 
     def _arrange(self, plan: StepPlan) -> None:
         """Quotas by request; priorities, so that vLLM's own KV-shortage victims and admissions follow the plan."""
-        by_handle = self.book.by_handle
+        requests = self.book.requests
         for place, handle in enumerate(plan.order):
-            by_handle[handle].request.priority = place
-        for place, handle in enumerate(plan.admit):
-            by_handle[handle].request.priority = place - len(plan.admit)
-        self._quotas = {by_handle[handle].request.request_id: tokens for handle, tokens in plan.quotas.items()}
+            requests[handle].priority = place
+        for place, handle in enumerate(plan.admit, -len(plan.admit)):
+            requests[handle].priority = place
+        self._quotas = {requests[handle].request_id: tokens for handle, tokens in plan.quotas.items()}
         self.running.sort(key=_priority)
         for queue in (self.waiting, self.kv_holding_waiting):
             if queue:

@@ -23,12 +23,14 @@ class Setup:
         model: folder or Hugging Face id, as vLLM takes it.
         served_model: the name that clients ask for.
         cpu: vLLM is a build for CPUs.
+        start_method: how EngineCore's process comes into being (`multiprocessing`).
         vllm_version: of the installed distribution.
     """
 
     model: str
     served_model: str
     cpu: bool
+    start_method: str
     vllm_version: str
 
 
@@ -48,12 +50,15 @@ def prepare(config: WorkerConfig) -> Setup:
     if folder is not None:
         _check_folder(folder)
     _set_environment(cpu, local=folder is not None)
+    # A fork saves EngineCore its imports, half of the start; a GPU driver does not survive it, nor does a thread pool.
+    single = cpu and config.tensor_parallel_size == 1 and os.environ.get("OMP_NUM_THREADS") == "1"
+    start_method = os.environ.get("VLLM_WORKER_MULTIPROC_METHOD", "fork" if single else "spawn")
     if cpu and folder is not None:
         _check_memory(folder)
     served = config.served_model or (folder or Path(config.model)).name
     if config.model == DEMO_MODEL and config.served_model is None:
         served = DEMO_MODEL
-    return Setup(str(folder) if folder is not None else config.model, served, cpu, version)
+    return Setup(str(folder) if folder is not None else config.model, served, cpu, start_method, version)
 
 
 def _vllm_build() -> tuple[str, bool]:
@@ -94,10 +99,8 @@ def _set_environment(cpu: bool, *, local: bool) -> None:
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_CONFIGURE_LOGGING": "1",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
         "TRANSFORMERS_VERBOSITY": "error",
-        # A forked child would inherit our gRPC threads' locks.
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if local:
         wanted |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
