@@ -1,6 +1,11 @@
 """One queue in front of many workers: who runs where, in which order, and what each client hears of it.
 
-Reading guide: `core/` decides and is pure (events and `now` in, decisions out); `service.py` is the gRPC service that
-clients see; `shell.py` is the one task that owns the core; `worker_link.py` and `predictor_link.py` are the streams to
-the others.
+Reading guide. `core/` decides and is pure: events and `now` in, decisions out. The rest is the shell round it:
+
+- `shell.py` owns the core: events in as they happen, one tick for all of a turn, decisions out;
+- `service.py` is what clients see: `auth.py`, `validation.py`, `intake.py` on the way in; `requests.py`, `answer.py`,
+  `streams.py` and `outcome.py` on the way out; `admin.py` is what operators see;
+- `worker_pool.py` finds workers, `worker_link.py` is the connection to one, `executions.py` what runs there,
+  `outbox.py` the commands on their way; `predictor_link.py` is the connection to the predictor;
+- `epoch.py` keeps the leadership epoch, `wire.py` translates, `host.py` puts it all together.
 """

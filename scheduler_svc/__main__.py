@@ -1,0 +1,106 @@
+"""`fairlead-scheduler`: one scheduler process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from fairlead.config import Config, ConfigError, SchedulerConfig, load_config
+from fairlead.rpc import PortTaken
+from fairlead.telemetry import configure_logging
+from scheduler_svc.host import SchedulerHost
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+NO_PREDICTOR = "none"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def scheduler(
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file; `scheduler`, `defaults` and `tenants` are read.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
+    policy: Annotated[str | None, typer.Option(help="fcfs, isrtf, slo, or any installed policy.")] = None,
+    worker: Annotated[
+        list[str] | None, typer.Option(help="host:port, or dns:///name:port for several; may be repeated.")
+    ] = None,
+    predictor: Annotated[str | None, typer.Option(help="host:port of the predictor, or `none`.")] = None,
+    drain_timeout_s: Annotated[float, typer.Option(min=0, help="Longest wait for live requests after SIGTERM.")] = 30.0,
+) -> None:
+    """Runs one scheduler: one queue in front of many workers.
+
+    It prints one line when it serves; workers and the predictor may come and go. Tenants and their keys come from the
+    configuration, and without one nobody could ask: `tenants: [{name: me, key_env: FAIRLEAD_KEY, operator: true}]`.
+    SIGTERM or Ctrl-C takes no more requests and finishes the live ones; a second one stops at once.
+
+    Everything at once, with tenants and keys made up: fairlead up
+    """
+    try:
+        whole = _override(load_config(config), listen=listen, policy=policy, workers=worker, predictor=predictor)
+        code = asyncio.run(_serve(whole, drain_timeout_s))
+    except (ConfigError, PortTaken) as error:
+        typer.echo(f"fairlead-scheduler: {error}", err=True)
+        code = EXIT_USAGE
+    raise typer.Exit(code)
+
+
+def _override(config: Config, **values: Any) -> Config:
+    given = {name: value for name, value in values.items() if value}
+    if given.get("predictor") == NO_PREDICTOR:
+        given["predictor"] = None
+    try:
+        section = SchedulerConfig.model_validate({**config.scheduler.model_dump(), **given})
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
+    return config.model_copy(update={"scheduler": section})
+
+
+async def _serve(config: Config, drain_timeout_s: float) -> int:
+    configure_logging(config.log, "scheduler")
+    stop = _stop_on_signals()
+    host = SchedulerHost(config)
+    try:
+        await host.start()
+        print(f"scheduler ready at {host.address} policy={host.shell.core.policy.name}", flush=True)
+        died = host.shell.died
+        await asyncio.wait({died, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not died.done():
+            await host.drain(drain_timeout_s)
+        if died.done():
+            typer.echo(f"fairlead-scheduler: {died.result()}", err=True)
+            return EXIT_FAILED
+        return 0
+    finally:
+        await host.stop()
+
+
+def _stop_on_signals() -> asyncio.Future[None]:
+    """Done at the first SIGTERM or Ctrl-C; the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(number: int) -> None:
+        if stop.done():
+            os._exit(128 + number)
+        stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

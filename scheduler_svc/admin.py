@@ -1,0 +1,194 @@
+"""What operators see: `AdminService`. Status, the policy, and the drain."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
+from fairlead.telemetry import get_logger
+from fairlead.v1 import admin_pb2, admin_pb2_grpc
+from scheduler_svc.auth import Authenticator
+from scheduler_svc.core.policies import Policy, UnknownPolicy
+from scheduler_svc.core.types import PolicyChanged, PolicySettings
+from scheduler_svc.predictor_link import PredictorLink
+from scheduler_svc.shell import Shell
+from scheduler_svc.wire import OUTCOME_TO_WIRE, class_to_wire
+from scheduler_svc.worker_link import WorkerLink
+from scheduler_svc.worker_pool import WorkerPool
+
+SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+MAX_WINDOW_TOKENS = 1_000_000
+MAX_WAIT_MS = 86_400_000.0
+
+
+class AdminService(admin_pb2_grpc.AdminServiceServicer):
+    """GetStatus, SetPolicy, ListPolicies, DrainScheduler; operators only.
+
+    Args:
+        shell: what is asked about.
+        pool: of workers.
+        predictor: None where none is configured.
+        authenticator: knows operators.
+        settings: as configured; what SetPolicy leaves out.
+        policies: by name.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        pool: WorkerPool,
+        predictor: PredictorLink | None,
+        authenticator: Authenticator,
+        settings: PolicySettings,
+        policies: dict[str, type[Policy]],
+    ) -> None:
+        self._shell = shell
+        self._pool = pool
+        self._predictor = predictor
+        self._authenticator = authenticator
+        self._settings = settings
+        self._policies = policies
+        self._started_ms = shell.clock_ms()
+        self._log = get_logger("admin")
+
+    async def GetStatus(
+        self,
+        request: admin_pb2.GetStatusRequest,  # noqa: ARG002
+        context: ServicerContext,
+    ) -> admin_pb2.GetStatusResponse:
+        """Workers, classes, predictor and policy as they are now."""
+        await self._operators_only(context)
+        policy = self._shell.core.policy
+        return admin_pb2.GetStatusResponse(
+            policy=policy.name,
+            settings=admin_pb2.PolicySettings(
+                step_seats=policy.settings.step_seats,
+                window_tokens=policy.settings.window_tokens,
+                be_share=policy.settings.be_share,
+            ),
+            workers=[
+                *(self._worker(self._pool.links[address]) for address in sorted(self._pool.links)),
+                *(
+                    admin_pb2.WorkerStatus(address=name, problem=problem)
+                    for name, problem in sorted(self._pool.unresolved.items())
+                ),
+            ],
+            classes=self._classes(),
+            predictor=self._predictor_status(),
+            draining=self._shell.draining,
+            uptime_s=(self._shell.clock_ms() - self._started_ms) / 1000,
+        )
+
+    async def SetPolicy(
+        self, request: admin_pb2.SetPolicyRequest, context: ServicerContext
+    ) -> admin_pb2.SetPolicyResponse:
+        """Another policy for all workers from the next tick on; settings left out are as configured."""
+        tenant = await self._operators_only(context)
+        core = self._shell.core
+        previous = core.policy.name
+        try:
+            settings = _settings(request.settings, self._settings)
+            core.make_policy(request.policy, settings)
+        except UnknownPolicy as error:
+            await refuse(context, invalid("policy", str(error)))
+        except Refusal as refusal:
+            await refuse(context, refusal)
+        self._shell.handle(PolicyChanged(request.policy, settings))
+        self._log.info("policy set", policy=request.policy, previous=previous, by=tenant)
+        return admin_pb2.SetPolicyResponse(previous_policy=previous, policy=core.policy.name)
+
+    async def ListPolicies(
+        self,
+        request: admin_pb2.ListPoliciesRequest,  # noqa: ARG002
+        context: ServicerContext,
+    ) -> admin_pb2.ListPoliciesResponse:
+        """Every policy that can be set."""
+        await self._operators_only(context)
+        return admin_pb2.ListPoliciesResponse(
+            policies=[
+                admin_pb2.PolicyInfo(policy=name, summary=policy.summary)
+                for name, policy in sorted(self._policies.items())
+            ]
+        )
+
+    async def DrainScheduler(
+        self, request: admin_pb2.DrainSchedulerRequest, context: ServicerContext
+    ) -> admin_pb2.DrainSchedulerResponse:
+        """Takes nothing new from now on; waits at most `timeout_ms` (absent: not at all) for what lives."""
+        tenant = await self._operators_only(context)
+        if not 0 <= request.timeout_ms <= MAX_WAIT_MS:  # NaN is not
+            await refuse(context, invalid("timeout_ms", f"must be 0 to {MAX_WAIT_MS:.0f}"))
+        self._shell.drain()
+        self._log.info("draining", live=len(self._shell.book.live), by=tenant)
+        return admin_pb2.DrainSchedulerResponse(live=await self._shell.drained(request.timeout_ms / 1000))
+
+    async def _operators_only(self, context: ServicerContext) -> str:
+        """Name of the operator that calls; any other call ends here."""
+        try:
+            return self._authenticator.operator(context).name
+        except Refusal as refusal:
+            await refuse(context, refusal)
+
+    def _worker(self, link: WorkerLink) -> admin_pb2.WorkerStatus:
+        status = admin_pb2.WorkerStatus(
+            address=link.address, connected=link.connected, draining=link.draining, problem=link.problem
+        )
+        if link.description is not None:
+            described = link.description
+            status.worker_id, status.model = described.worker_id, described.model
+            status.slots, status.step_seats = described.slots, described.step_seats
+            status.kv_blocks = described.kv_blocks
+        if link.executions is not None:
+            view = self._shell.core.workers.get(link.executions.name)
+            status.assigned = len(view.jobs) if view is not None else 0
+            status.steps, status.kv_blocks_used = link.executions.steps, link.executions.kv_blocks_used
+            status.step_model.CopyFrom(link.step_model)
+        return status
+
+    def _classes(self) -> list[admin_pb2.ClassStatus]:
+        accounts = sorted(self._shell.core.ledger.accounts.items())
+        return [
+            admin_pb2.ClassStatus(
+                service_class=class_to_wire(latency_sensitive),
+                tenant=tenant,
+                accepted=account.accepted,
+                waiting=account.waiting,
+                running=account.running,
+                outcomes=[
+                    admin_pb2.OutcomeCount(outcome=OUTCOME_TO_WIRE[outcome], count=number)
+                    for outcome, number in account.outcomes.items()
+                ],
+                output_tokens=account.output_tokens,
+            )
+            for (tenant, latency_sensitive), account in accounts
+        ]
+
+    def _predictor_status(self) -> admin_pb2.PredictorStatus:
+        link = self._predictor
+        if link is None:
+            return admin_pb2.PredictorStatus()
+        return admin_pb2.PredictorStatus(
+            connected=link.connected,
+            predictor=link.predictor,
+            answered=link.answered,
+            late_or_missing=link.missing,
+            in_flight=link.in_flight,
+        )
+
+
+def _settings(given: admin_pb2.PolicySettings, configured: PolicySettings) -> PolicySettings:
+    """What is given over what is configured. Raises Refusal."""
+    changed: dict[str, int | float] = {}
+    if given.HasField("step_seats"):
+        if given.step_seats < 1:
+            raise invalid("settings.step_seats", "must be at least 1; leave it out for what is configured")
+        changed["step_seats"] = given.step_seats
+    if given.HasField("window_tokens"):
+        if not 1 <= given.window_tokens <= MAX_WINDOW_TOKENS:
+            raise invalid("settings.window_tokens", f"must be 1 to {MAX_WINDOW_TOKENS}")
+        changed["window_tokens"] = given.window_tokens
+    if given.HasField("be_share"):
+        if not 0 <= given.be_share < 1:  # NaN is not
+            raise invalid("settings.be_share", "must be at least 0 and below 1")
+        changed["be_share"] = given.be_share
+    return dataclasses.replace(configured, **changed)  # pyright: ignore[reportArgumentType]: checked field by field

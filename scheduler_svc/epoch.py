@@ -1,0 +1,79 @@
+"""The leadership epoch: a number on disk that grows at each start, so that a worker can tell an old leader from a new.
+
+A file that can't be read stops the start: guessing a number could make this scheduler lead beside a newer one, or be
+refused by every worker.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from fairlead.config import ConfigError
+
+FILE_NAME = "epoch"
+MAX_EPOCH = 2**63 - 1
+
+
+class BadEpoch(ConfigError):
+    """The epoch can't be read or kept; the message names the file and the remedy."""
+
+
+def default_state_dir() -> Path:
+    """The user's state folder for fairlead."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "fairlead"
+
+
+def next_epoch(state_dir: Path) -> int:
+    """Takes the next epoch and returns it once it is safely on disk; 1 at the first start.
+
+    Two schedulers that start at once get two numbers.
+
+    Raises:
+        BadEpoch: the folder can't be written, or the file does not hold one whole number.
+    """
+    path = state_dir / FILE_NAME
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with (state_dir / f"{FILE_NAME}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            epoch = _read(path) + 1
+            _write(path, epoch)
+    except OSError as error:
+        raise BadEpoch(
+            f"scheduler.state_dir: {state_dir} can't hold the leadership epoch ({error.strerror or error}); "
+            "make it writable or set another folder that outlives restarts"
+        ) from error
+    return epoch
+
+
+def _read(path: Path) -> int:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return 0
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isdigit() or not int(text) < MAX_EPOCH:
+        raise BadEpoch(
+            f"scheduler.state_dir: {path} does not hold a leadership epoch; write into it a whole number that is at "
+            "least the epoch which the workers' logs name last (`leading ... epoch=N`), then start again"
+        )
+    return int(text)
+
+
+def _write(path: Path, epoch: int) -> None:
+    """Replaces the file as a whole: after a crash it holds the old number or the new one."""
+    fresh = path.with_suffix(".new")
+    with fresh.open("w", encoding="ascii") as file:
+        file.write(f"{epoch}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

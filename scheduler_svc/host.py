@@ -1,0 +1,155 @@
+"""One scheduler put together: configuration to core, shell, links and server; started, drained and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from fairlead.config import Config, ConfigError
+from fairlead.rpc import Server, make_server
+from fairlead.telemetry import get_logger
+from fairlead.v1 import admin_pb2_grpc, inference_pb2_grpc
+from scheduler_svc import admin, service
+from scheduler_svc.admin import AdminService
+from scheduler_svc.auth import Authenticator
+from scheduler_svc.core.admission import Limits
+from scheduler_svc.core.policies import BUILT_IN, Policy, UnknownPolicy
+from scheduler_svc.core.scheduler import SchedulerCore
+from scheduler_svc.core.types import Outcome, PolicySettings
+from scheduler_svc.epoch import default_state_dir, next_epoch
+from scheduler_svc.intake import Intake
+from scheduler_svc.predictor_link import PredictorLink
+from scheduler_svc.requests import Book
+from scheduler_svc.service import InferenceService
+from scheduler_svc.shell import Shell
+from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
+from scheduler_svc.worker_pool import WorkerPool, check_addresses
+
+POLICIES_GROUP = "fairlead.policies"
+LAST_WRITES_WITHIN_S = 2.0
+
+
+def monotonic_ms() -> float:
+    """This host's monotonic clock, ms."""
+    return time.monotonic() * 1000
+
+
+def find_policies() -> dict[str, type[Policy]]:
+    """Policies by name: ours, and every plug-in that can be imported."""
+    found = dict(BUILT_IN)
+    for entry in entry_points(group=POLICIES_GROUP):
+        if entry.name not in found:
+            try:
+                found[entry.name] = entry.load()
+            except ImportError as error:
+                get_logger("host").warning("policy plug-in not loaded", policy=entry.name, error=str(error))
+    return found
+
+
+class SchedulerHost:
+    """A scheduler from start to stop. Made inside a running event loop.
+
+    Args:
+        config: of the whole suite; `scheduler`, `defaults` and `tenants` are read.
+        patience: with workers.
+        clock_ms: monotonic.
+
+    Attributes:
+        address: host:port really bound.
+        shell: requests, core and links.
+
+    Raises:
+        ConfigError: a value that can't be used: tenants, policy, worker addresses, state folder.
+        PortTaken: the address can't be listened on.
+    """
+
+    def __init__(
+        self, config: Config, *, patience: Patience | None = None, clock_ms: Callable[[], float] = monotonic_ms
+    ) -> None:
+        scheduler = config.scheduler
+        check_addresses(scheduler.workers)
+        authenticator = Authenticator(config.tenants)
+        settings = PolicySettings(
+            step_seats=scheduler.step_seats,
+            window_tokens=scheduler.window_tokens,
+            be_share=scheduler.be_share,
+            max_itl_factor=scheduler.max_itl_factor,
+            repredict=scheduler.repredict,
+        )
+        limits = Limits(
+            max_queued_requests=scheduler.max_queued_requests,
+            max_queued_per_tenant=scheduler.max_queued_per_tenant,
+            look_ahead=scheduler.look_ahead,
+        )
+        policies = find_policies()
+        try:
+            core = SchedulerCore(scheduler.policy, settings, limits, policies=policies)
+        except UnknownPolicy as error:
+            raise ConfigError(f"scheduler.policy: {error}") from None
+        names = (service.SERVICE, admin.SERVICE)
+        self._server: Server = make_server(scheduler.listen, names, port_setting="scheduler.listen")
+        self.address = self._server.address
+        epoch = next_epoch(scheduler.state_dir or default_state_dir())
+        leadership = Leadership(secrets.token_hex(8), epoch)
+        shell = self.shell = Shell(
+            core,
+            Book(scheduler.finished_kept, epoch),
+            max_buffered_tokens=scheduler.max_buffered_tokens,
+            clock_ms=clock_ms,
+        )
+        self._pool = WorkerPool(
+            scheduler.workers,
+            lambda address: WorkerLink(address, shell, leadership, patience or Patience()),
+            scheduler.resolve_every_s,
+        )
+        self._predictor: PredictorLink | None = None
+        if scheduler.predictor is not None:
+            self._predictor = PredictorLink(scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000)
+            shell.forecaster = self._predictor
+        intake = Intake(shell, self._pool, scheduler, config.defaults)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(
+            InferenceService(shell, intake, authenticator), self._server.server
+        )
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminService(shell, self._pool, self._predictor, authenticator, settings, policies), self._server.server
+        )
+        self._health: asyncio.Task[None] | None = None
+        self._log = get_logger("host")
+        self._log.info("epoch taken", epoch=epoch)
+
+    async def start(self) -> None:
+        """Serves; workers and predictor are connected as they are reached."""
+        await self._server.start(admin.SERVICE)
+        self._health = asyncio.create_task(self._report_health())
+
+    async def drain(self, timeout_s: float) -> int:
+        """Takes nothing new, waits at most so long for what lives, ends the rest; returns how many were ended."""
+        self.shell.drain()
+        left = await self.shell.drained(timeout_s)
+        for request in list(self.shell.book.live.values()):
+            self.shell.cancel(request, Outcome.CANCELLED_BY_OPERATOR, "the scheduler was stopped")
+        await self.shell.drained(LAST_WRITES_WITHIN_S)
+        return left
+
+    async def stop(self) -> None:
+        """Lets clients have their last events, tells workers what they may forget, ends all streams."""
+        if self._health is not None:
+            self._health.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._health
+        await self._server.stop(LAST_WRITES_WITHIN_S)
+        await self._pool.close()
+        if self._predictor is not None:
+            await self._predictor.close()
+
+    async def _report_health(self) -> None:
+        """Inference is served while there is a worker and no drain."""
+        while True:
+            self.shell.changed.clear()
+            serving = bool(self.shell.workers) and not self.shell.draining
+            await self._server.set_serving(service.SERVICE, serving)
+            await self.shell.changed.wait()
