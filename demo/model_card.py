@@ -28,7 +28,8 @@ rewriting a sentence, tables, recipes, plans, letters, descriptions, dialogues, 
 prompt sets the length of the answer ("short", "long", a number of sentences), and chance varies it.
 
 It knows nothing else. Other questions get an apology or nonsense, stories do not follow a plot, it ignores system
-texts, and now and then it miscounts. Do not use it for anything but a demonstration.
+texts, and it miscounts. How often it is right, kind by kind, is what the check prints. Do not use it for anything
+but a demonstration.
 """
 
 
