@@ -218,5 +218,5 @@ class AsyncClient:
     async def _abandon(self, request_id: str) -> None:
         """Cancels a request whose caller left; a lost message costs the resume grace, no more."""
         message = inference.CancelRequest(request_id=request_id)
-        with contextlib.suppress(aio.AioRpcError):
+        with contextlib.suppress(aio.AioRpcError, aio.UsageError):  # UsageError: the client was closed first
             await self._stub.Cancel(message, metadata=self._metadata, timeout=CANCEL_TIMEOUT_S)

@@ -208,5 +208,5 @@ class Client:
     def _abandon(self, request_id: str) -> None:
         """Cancels a request whose caller left; a lost message costs the resume grace, no more."""
         message = inference.CancelRequest(request_id=request_id)
-        with contextlib.suppress(grpc.RpcError):
+        with contextlib.suppress(grpc.RpcError, ValueError):  # ValueError: the client was closed first
             self._stub.Cancel(message, metadata=self._metadata, timeout=CANCEL_TIMEOUT_S)
