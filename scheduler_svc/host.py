@@ -61,6 +61,7 @@ class SchedulerHost:
     Attributes:
         address: host:port really bound.
         shell: requests, core and links.
+        predictor: None where none is configured.
 
     Raises:
         ConfigError: a value that can't be used: tenants, policy, worker addresses, state folder.
@@ -106,16 +107,16 @@ class SchedulerHost:
             lambda address: WorkerLink(address, shell, leadership, patience or Patience()),
             scheduler.resolve_every_s,
         )
-        self._predictor: PredictorLink | None = None
+        self.predictor: PredictorLink | None = None
         if scheduler.predictor is not None:
-            self._predictor = PredictorLink(scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000)
-            shell.forecaster = self._predictor
+            self.predictor = PredictorLink(scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000)
+            shell.forecaster = self.predictor
         intake = Intake(shell, self._pool, scheduler, config.defaults)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(
             InferenceService(shell, intake, authenticator), self._server.server
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(shell, self._pool, self._predictor, authenticator, settings, policies), self._server.server
+            AdminService(shell, self._pool, self.predictor, authenticator, settings, policies), self._server.server
         )
         self._health: asyncio.Task[None] | None = None
         self._log = get_logger("host")
@@ -143,8 +144,8 @@ class SchedulerHost:
                 await self._health
         await self._server.stop(LAST_WRITES_WITHIN_S)
         await self._pool.close()
-        if self._predictor is not None:
-            await self._predictor.close()
+        if self.predictor is not None:
+            await self.predictor.close()
 
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain."""
