@@ -1,0 +1,1 @@
+"""Fitting and judging the encoder predictor's head from recorded answers."""

@@ -1,0 +1,127 @@
+"""Recorded answers as arrays: one example for each answer and each number of tokens out at which it is asked about."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor_svc.encoder.session import Encoder
+from predictor_svc.features import PromptFacts, progress_facts, prompt_facts
+from predictor_svc.head import HeadInputs
+from predictor_svc.training.dataset import Row
+
+WINDOW = 50
+"""Tokens between two questions about one answer, as the scheduler asks."""
+
+MAX_WINDOW = 500
+ASKED_AGAIN = 4
+"""Later questions that one answer gives at most, drawn from all its windows."""
+
+PROMPT_PIECES = 128
+TEXT_PIECES = 48
+"""Word pieces of the answer's end that are read: 64 more cost 6 ms a question and tell little more."""
+
+Array: TypeAlias = NDArray[np.float32]
+Indices: TypeAlias = NDArray[np.int64]
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, all) while texts are encoded."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n examples.
+
+    Attributes:
+        inputs: what the head sees.
+        left: tokens left, [n], >= 1.
+        group: equal for equal prompts, [n].
+    """
+
+    inputs: HeadInputs
+    left: Array
+    group: Indices
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def take(self, index: Indices) -> Examples:
+        """Those at `index`."""
+        inputs = HeadInputs(
+            self.inputs.prompt[index],
+            self.inputs.text[index],
+            [self.inputs.facts[i] for i in index.tolist()],
+            self.inputs.progress[index],
+            self.inputs.generated[index],
+        )
+        return Examples(inputs, self.left[index], self.group[index])
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """Which are first questions, with no token out; [n]."""
+        return self.inputs.generated == 0
+
+
+def make_examples(
+    rows: Sequence[Row],
+    encoder: Encoder,
+    *,
+    seed: int,
+    text_pieces: int = TEXT_PIECES,
+    progress: Progress | None = None,
+) -> Examples:
+    """Encodes every prompt once and the answers' texts at their windows.
+
+    Args:
+        rows: recorded answers.
+        encoder: gives the vectors.
+        seed: draws the windows.
+        text_pieces: word pieces of the text so far; 0: rows have no text, only lengths.
+        progress: told how far it is.
+    """
+    asked = [(row, out) for row in range(len(rows)) for out in _windows(rows[row], np.random.default_rng((seed, row)))]
+    unique: dict[str, int] = {}
+    for row in rows:
+        unique.setdefault(row.prompt, len(unique))
+    texts = [_so_far(rows[row], out) if text_pieces else "" for row, out in asked]
+    total = len(unique) + sum(bool(text) for text in texts)
+    done = 0
+
+    def embed(text: str, pieces: int, *, end: bool) -> Array:
+        nonlocal done
+        done += 1
+        if progress is not None and (done % 16 == 0 or done == total):
+            progress(done, total)
+        return encoder.embed([text], max_tokens=pieces, side="end" if end else "start")[0]
+
+    vectors = np.stack([embed(prompt, PROMPT_PIECES, end=False) for prompt in unique])
+    nothing = np.zeros(encoder.width, np.float32)
+    facts: list[PromptFacts] = [prompt_facts(row.prompt, row.prompt_tokens) for row in rows]
+    inputs = HeadInputs(
+        prompt=vectors[[unique[rows[row].prompt] for row, _ in asked]],
+        text=np.stack([embed(text, text_pieces, end=True) if text else nothing for text in texts]),
+        facts=[facts[row] for row, _ in asked],
+        progress=np.stack(
+            [progress_facts(facts[row], text, out) for (row, out), text in zip(asked, texts, strict=True)]
+        ),
+        generated=np.array([out for _, out in asked], np.float32),
+    )
+    left = np.array([rows[row].tokens - out for row, out in asked], np.float32)
+    group = np.array([zlib.crc32(rows[row].prompt.encode()) for row, _ in asked], np.int64)
+    return Examples(inputs, left, group)
+
+
+def _windows(row: Row, random: np.random.Generator) -> list[int]:
+    later = np.arange(WINDOW, min(row.tokens, MAX_WINDOW + 1), WINDOW)
+    if len(later) > ASKED_AGAIN:
+        later = np.sort(random.choice(later, ASKED_AGAIN, replace=False))
+    return [0, *later.tolist()]
+
+
+def _so_far(row: Row, out: int) -> str:
+    """The text at `out` tokens: tokens are taken to share its characters evenly."""
+    return row.response[: len(row.response) * out // row.tokens]
