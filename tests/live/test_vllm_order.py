@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ pytest.importorskip("vllm")
 
 from tests.live.tiny_model import write_tiny_llama
 from tests.live.vllm_harness import Harness
-
 from worker_svc.engines.base import ChangeKind, EndReason, Sampling
 from worker_svc.step_types import StepRules
 
@@ -118,7 +118,7 @@ async def test_disturbed_answers_are_those_of_an_undisturbed_run(engine: Harness
         assert (seen.text, seen.end.reason) == (expected.text, expected.end.reason)
         whole += 1
     after = await engine.idle()
-    kinds: dict[ChangeKind, int] = {kind: 0 for kind in ChangeKind}
+    kinds: dict[ChangeKind, int] = dict.fromkeys(ChangeKind, 0)
     for _, kind in engine.changes[first_change:]:
         kinds[kind] += 1
     steps = after["checked_steps"] - before["checked_steps"]
@@ -128,3 +128,87 @@ async def test_disturbed_answers_are_those_of_an_undisturbed_run(engine: Harness
     assert after["violations"] == 0
     assert after["kv_blocks_free"] == after["kv_blocks"] == 40
     assert after["booked"] == 0
+
+
+URGENT = StepRules(class_tiers=True, displace=True, evict=True)
+PROMPT_TOKENS = 100
+
+
+async def fill_with_best_effort(
+    engine: Harness, rng: random.Random, count: int, prompt_tokens: int, max_tokens: int
+) -> list[int]:
+    """BE decodes in every seat; returns once all of them make tokens."""
+    handles = [
+        await engine.admit(
+            [rng.randrange(4, 250) for _ in range(prompt_tokens)],
+            Sampling(max_tokens=max_tokens, temperature=0.0, ignore_eos=True),
+            rank=place,
+        )
+        for place in range(count)
+    ]
+    await engine.until(lambda: all(engine.seen[handle].tokens or engine.seen[handle].end for handle in handles))
+    return handles
+
+
+async def first_token_steps(engine: Harness, rng: random.Random, ttft_ms: float) -> tuple[int, float, int]:
+    """Sends one LS request; returns the steps and ms until its first token, and its handle."""
+    steps, begun = engine.steps, time.monotonic()
+    handle = await engine.admit(
+        [rng.randrange(4, 250) for _ in range(PROMPT_TOKENS)],
+        Sampling(max_tokens=4, temperature=0.0, ignore_eos=True),
+        latency_sensitive=True,
+        ttft_ms=ttft_ms,
+    )
+    await engine.until(lambda: engine.seen[handle].first_step is not None)
+    first_step = engine.seen[handle].first_step
+    assert first_step is not None
+    return first_step - steps, (time.monotonic() - begun) * 1e3, handle
+
+
+async def test_ls_takes_a_seat_at_once_and_nothing_is_recomputed(engine: Harness) -> None:
+    rng = random.Random(SEED)
+    await engine.engine.set_ranks([], URGENT)
+    best_effort = await fill_with_best_effort(engine, rng, SCARCE["step_seats"], 40, 60)
+    before = len(engine.changes)
+    steps, taken_ms, handle = await first_token_steps(engine, rng, 1000.0)
+    own_prefill = -(-PROMPT_TOKENS // SCARCE["step_token_budget"])
+    print(f"\nall {SCARCE['step_seats']} seats held: first token after {steps} steps, {taken_ms:.1f} ms")
+    assert steps <= own_prefill + 2
+    assert ChangeKind.EVICTED not in {kind for _, kind in engine.changes[before:]}
+    await engine.ends(handle, *best_effort)
+    state = await engine.idle()
+    assert state["violations"] == 0 and state["kv_blocks_free"] == state["kv_blocks"]
+
+
+async def test_ls_gets_kv_where_best_effort_holds_all_of_it(engine: Harness) -> None:
+    rng = random.Random(SEED + 1)
+    await engine.engine.set_ranks([], replace(URGENT, step_seats=5))
+    # Five of eight blocks each are all there are, until the first of them needs its ninth, 31 tokens on.
+    best_effort = await fill_with_best_effort(engine, rng, 5, 225, 40)
+    assert engine.kv_blocks_used == SCARCE["kv_blocks"]
+    before = len(engine.changes)
+    steps, taken_ms, handle = await first_token_steps(engine, rng, 1.0)
+    evicted = {who for who, kind in engine.changes[before:] if kind is ChangeKind.EVICTED}
+    own_prefill = -(-PROMPT_TOKENS // SCARCE["step_token_budget"])
+    print(f"\nall KV held: first token after {steps} steps, {taken_ms:.1f} ms, {len(evicted)} evicted")
+    assert steps <= own_prefill + 2
+    assert evicted <= set(best_effort) and 1 <= len(evicted) <= 4
+    await engine.ends(handle, *best_effort)
+    state = await engine.idle()
+    assert state["violations"] == 0 and state["kv_blocks_free"] == state["kv_blocks"]
+
+
+async def test_vllms_own_priority_policy_for_contrast(model: Path) -> None:
+    engine = await Harness.start(model=str(model), scheduling="vllm-priority", **SCARCE)
+    try:
+        rng = random.Random(SEED)
+        best_effort = await fill_with_best_effort(engine, rng, SCARCE["step_seats"], 40, 60)
+        steps, taken_ms, handle = await first_token_steps(engine, rng, 1000.0)
+        print(f"\nvLLM's priority policy, all seats held: first token after {steps} steps, {taken_ms:.1f} ms")
+        await engine.ends(handle, *best_effort)
+        assert steps > 2 + -(-PROMPT_TOKENS // SCARCE["step_token_budget"])
+        assert engine.info.slots == SCARCE["step_seats"]
+        state = await engine.idle()
+        assert state["kv_blocks_free"] == state["kv_blocks"]
+    finally:
+        await engine.stop()

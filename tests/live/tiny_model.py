@@ -11,7 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>{% endfor %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'operator' %}{{ raise_exception('no such role') }}{% endif %}"
+    "<s>{{ message['role'] }}: {{ message['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant: {% endif %}"
 )
 

@@ -83,7 +83,7 @@ class Harness:
             raise
         return handle
 
-    async def until(self, condition: Any, timeout_s: float = 60.0) -> None:
+    async def until(self, condition: Any, timeout_s: float = 180.0) -> None:
         """Waits for what a batch may bring."""
         async with asyncio.timeout(timeout_s):
             while not condition():
@@ -102,9 +102,10 @@ class Harness:
     async def idle(self) -> dict[str, float]:
         """The scheduler's own account once nothing is held."""
         async with asyncio.timeout(10):
-            while (state := await self.engine.inspect())["held"]:
-                await asyncio.sleep(0.01)
-        return state
+            while True:
+                state = await self.engine.inspect()
+                if not state["held"]:
+                    return state
 
     def counts(self) -> Counter[ChangeKind]:
         return Counter(kind for _, kind in self.changes)

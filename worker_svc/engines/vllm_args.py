@@ -6,6 +6,7 @@ from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
@@ -13,6 +14,9 @@ from fairlead.config import WorkerConfig
 from worker_svc.engines.base import BadPrompt, EngineFailed, EngineRequest
 from worker_svc.engines.vllm_setup import Setup
 from worker_svc.engines.vllm_wire import EXTRA_KEY, RequestNote
+
+REFUSALS = (VLLMValidationError, ValueError, TypeError)
+"""What vLLM raises when it refuses a configuration or a request."""
 
 _HOOK = "worker_svc.engines.vllm_hook."
 _SAMPLING_FIELDS = (
@@ -59,7 +63,7 @@ def engine_config(config: WorkerConfig, setup: Setup) -> VllmConfig:
         arguments["distributed_executor_backend"] = UniProcExecutor
     try:
         made = AsyncEngineArgs(**arguments).create_engine_config()
-    except (ValueError, OSError, RuntimeError) as error:
+    except (*REFUSALS, OSError, RuntimeError) as error:
         raise EngineFailed(f"vLLM does not take this configuration of the worker: {first_lines(error)}") from error
     asynchronous = "Async" if made.scheduler_config.async_scheduling else ""
     kind = "Ordered" if ordered else "Recording"
@@ -91,7 +95,7 @@ def sampling_params(request: EngineRequest, defaults: dict[str, Any]) -> Samplin
             output_kind=RequestOutputKind.DELTA,
             extra_args=note.packed(),
         )
-    except (ValueError, TypeError) as error:
+    except REFUSALS as error:
         raise BadPrompt(f"sampling: {first_lines(error)}") from error
 
 

@@ -87,7 +87,7 @@ class VllmEngine:
 
     async def admit(self, request: EngineRequest) -> None:
         """Takes a sequence. Raises BadPrompt."""
-        from worker_svc.engines.vllm_args import first_lines, sampling_params  # noqa: PLC0415 - imports vLLM
+        from worker_svc.engines.vllm_args import REFUSALS, first_lines, sampling_params  # noqa: PLC0415 - imports vLLM
 
         llm, streams = self._running()
         if request.handle in streams:
@@ -106,7 +106,7 @@ class VllmEngine:
                 priority=0 if request.latency_sensitive else 1,
             )
             llm.input_processor.assign_request_id(made)
-        except (ValueError, TypeError) as error:
+        except REFUSALS as error:
             raise BadPrompt(first_lines(error)) from error
         streams.open(request.handle, made, self._tokenizer)
         try:
@@ -162,13 +162,17 @@ class VllmEngine:
         # vLLM and torch tell of what is missing on a CPU as if it mattered.
         warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415 - after the environment is set
+        import torch  # noqa: PLC0415 - after the environment is set
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
         from worker_svc.engines.vllm_args import default_sampling, engine_config, first_lines  # noqa: PLC0415
 
         config = engine_config(self._config, setup)
         self._defaults = default_sampling(config)
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = setup.start_method  # vLLM has just overwritten it on a CPU
+        if setup.start_method == "fork":
+            # torch may have been imported before the environment said so.
+            torch.set_num_threads(1)
         # In a forked child nothing of ours may be collected: a gRPC object's end would wait for threads left behind.
         gc.collect()
         gc.freeze()

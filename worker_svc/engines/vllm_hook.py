@@ -118,6 +118,7 @@ class RecordingScheduler(Scheduler):
     def inspect(self) -> dict[str, float]:
         """State for tests and debugging; times in ms."""
         return {
+            "pid": os.getpid(),
             "steps": self.steps,
             "kv_blocks": self.usable_blocks(),
             "kv_blocks_free": self.free_blocks(),
