@@ -16,6 +16,7 @@ from fairlead.load.measure import Capacity, Idle
 from fairlead.load.metrics import figures
 from fairlead.load.run import Record
 
+QUIET_CPUS = 0.15
 Figure = float | int | None
 PerSeed = Mapping[str, Sequence[Mapping[str, Figure]]]
 """Label of the run to its figures, one entry a seed."""
@@ -147,6 +148,7 @@ def comparison_table(policies: Mapping[str, Mapping[str, Figure]]) -> Table:
         ("finished", "finished", 1, ".0f"),
         ("pauses (KV kept)", "pauses", 1, ".0f"),
         ("evictions (KV dropped)", "evictions", 1, ".0f"),
+        ("CPUs used by other programs", "other_programs_cpus", 1, ".2f"),
     )
     compared = {"ls_ttft_p99_ms", "be_jct_mean_ms", "all_jct_mean_ms", "tokens_per_s"}
     for words, name, scale, shape in rows:
@@ -170,6 +172,12 @@ def print_verdict(console: Console, policies: Mapping[str, Mapping[str, Figure]]
     lost = {label: found for label, found in policies.items() if found["finished"] != found["requests"]}
     for label, found in lost.items():
         console.print(f"  [red]short[/] {label}: {found['finished']:.0f} of {found['requests']:.0f} requests finished")
+    shared = max((found.get("other_programs_cpus") or 0.0 for found in policies.values()), default=0.0)
+    if shared > QUIET_CPUS:
+        console.print(
+            f"  [yellow]note [/] other programs used up to {shared:.2f} CPUs meanwhile: the runs are not alike, "
+            "and the ratios above say less"
+        )
     passed = all(each["met"] for each in told) and not lost
     console.print("[bold green]PASS[/]" if passed else "[bold red]SHORT of the targets above[/]")
 

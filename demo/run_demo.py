@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from demo.compare import Bench, NotIdle, bench, load_plan
+from demo.machine import OtherCpu
 from demo.plan import BASELINE, Settings, runs_of
 from demo.report import comparison_table, mean_over_seeds, policy_figures, print_verdict, summary, write_summary
 from fairlead.cli.problems import EXIT_INTERRUPTED, SuiteError, explain, fail
@@ -102,8 +103,10 @@ async def _all_runs(
         seed = FIRST_SEED + index
         plan = load_plan(settings, capacity, idle, seed)
         for run in runs_of(settings, index):
+            others = OtherCpu()
             records = await running.run(run, plan)
-            per_seed[run.label].append({"seed": seed, **policy_figures(records)})
+            found = policy_figures(records) | {"other_programs_cpus": others.cpus()}
+            per_seed[run.label].append({"seed": seed, **found})
             if index == 0:
                 first[run.label] = records
     return per_seed, first

@@ -71,6 +71,7 @@ def plot_jct(runs: Runs) -> Figure | None:
         axes.boxplot(
             times, tick_labels=list(runs), whis=(5, 95), showfliers=False, showmeans=True,
             medianprops={"color": CLASS_COLOURS[service_class]},
+            meanprops={"marker": "D", "markersize": 4, "markerfacecolor": "black", "markeredgecolor": "black"},
         )  # fmt: skip
         axes.tick_params(axis="x", rotation=20)
         axes.set(title=service_class.upper(), ylabel="JCT at the client, s", ylim=(0, None))
