@@ -20,7 +20,7 @@ from demo.compare import Bench, NotIdle, bench, load_plan
 from demo.machine import OtherCpu
 from demo.plan import BASELINE, Settings, runs_of
 from demo.report import comparison_table, mean_over_seeds, policy_figures, print_verdict, summary, write_summary
-from fairlead.cli.problems import EXIT_INTERRUPTED, SuiteError, explain, fail
+from fairlead.cli.problems import EXIT_INTERRUPTED, SuiteError, explain, fail, wide_console
 from fairlead.cli.suite import Suite, SuiteOptions, change, with_demo_tenants
 from fairlead.client import FairleadError
 from fairlead.config import Config
@@ -73,7 +73,7 @@ async def _interruptible(settings: Settings) -> None:
 
 
 async def _demo(settings: Settings) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = wide_console()
     start_s = time.monotonic()
     console.print(f"starting predictor, worker ({settings.engine}, model {settings.model}) and scheduler")
     logs = settings.out / "logs"

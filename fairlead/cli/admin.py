@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fairlead.cli.options import Address, ConfigFile, Key, TenantName, access_of, key_of
-from fairlead.cli.problems import explain, fail
+from fairlead.cli.problems import explain, fail, wide_console
 from fairlead.client import Admin, FairleadError
 from fairlead.v1 import admin_pb2, types_pb2
 
@@ -69,14 +68,14 @@ def list_policies(
     table = Table("policy", "what it does")
     for each in policies:
         table.add_row(each.policy, each.summary)
-    Console().print(table)
+    wide_console().print(table)
 
 
 def status(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
     """Print workers, tenants, predictor and policy of a running suite."""
     with operator(address, key, tenant, config) as admin:
         found = admin.status()
-    console = Console()
+    console = wide_console()
     draining = ", draining" if found.draining else ""
     console.print(f"policy [bold]{found.policy}[/], up {found.uptime_s:.0f} s{draining}")
     predictor = found.predictor

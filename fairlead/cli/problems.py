@@ -1,4 +1,4 @@
-"""Failures of a command, each said in one sentence with its remedy."""
+"""What commands say: tables that fit, and failures in one sentence with its remedy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from fairlead.client import FairleadError, PermissionDenied, StreamLost, Unauthe
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+PLAIN_WIDTH = 120
 
 
 class SuiteError(Exception):
     """The suite on this machine can't start or go on; the message says why and what helps."""
+
+
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough for our tables."""
+    found = Console(soft_wrap=True, highlight=False)
+    return found if found.is_terminal else Console(soft_wrap=True, highlight=False, width=PLAIN_WIDTH)
 
 
 def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fairlead.cli.options import key_of
-from fairlead.cli.problems import EXIT_FAILED, EXIT_USAGE, explain, fail
+from fairlead.cli.problems import EXIT_FAILED, EXIT_USAGE, explain, fail, wide_console
 from fairlead.cli.replay import MAX_REQUESTS
 from fairlead.cli.session import Access
 from fairlead.cli.tables import load_table
@@ -163,9 +163,9 @@ def report(
 ) -> None:
     """Prints the table, writes what was asked for, and fails where nothing finished."""
     found: Figures = figures(records)
-    console = Console()
-    console.print(load_table(found, f"{about['trace']}: {about['requests']} requests, {about['rate_per_s']:.2f}/s"))
-    console.print(
+    out = wide_console()
+    out.print(load_table(found, f"{about['trace']}: {about['requests']} requests, {about['rate_per_s']:.2f}/s"))
+    out.print(
         f"{found.tokens_per_s:.0f} tokens/s over {found.duration_s:.1f} s; {found.pauses} pauses, {found.evictions} "
         f"evictions; sent {found.send_lag_p99_ms:.1f} ms late at p99"
     )
@@ -186,4 +186,4 @@ def _write_plots(plan: list[Planned], records: list[Record], label: str, folder:
         fail(f"{error.name} is not installed; install the extra: pip install 'fairlead[plots]'", EXIT_USAGE)
     target = next((each.ttft_ms for each in plan if each.ttft_ms is not None), None)
     written = plot_all({label: records}, folder, ttft_target_ms=target)
-    Console().print("plots: " + ", ".join(str(path) for path in written))
+    wide_console().print("plots: " + ", ".join(str(path) for path in written))

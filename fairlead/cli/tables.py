@@ -1,6 +1,8 @@
-"""Figures of a load as tables for people."""
+"""Figures of a load as a table for people."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from rich.table import Table
 
@@ -8,36 +10,32 @@ from fairlead.load.metrics import Figures, Group, Spread
 
 
 def load_table(found: Figures, title: str) -> Table:
-    """TTFT, TPOT, JCT (p50/p90/p99 at the client, ms) and attainment, one row a tenant and class."""
+    """One column a tenant and class; times at the client except where named otherwise, p50/p90/p99."""
+    shown = [group for group in found.groups if not _repeats(group, found)]
     table = Table(title=title)
-    for name in ("tenant", "class"):
-        table.add_column(name)
-    for name in (
-        "offered", "done", "refused", "failed", "TTFT p50/p90/p99 ms", "at scheduler", "TPOT p50/p90/p99 ms",
-        "JCT p50/p90/p99 s", "JCT mean s", "attainment",
-    ):  # fmt: skip
-        table.add_column(name, justify="right")
-    for group in found.groups:
-        table.add_row(*_row(group))
+    table.add_column("figure")
+    for group in shown:
+        table.add_column(f"{group.tenant} {group.service_class}".replace("all all", "all"), justify="right")
+    rows: tuple[tuple[str, Callable[[Group], str]], ...] = (
+        ("offered", lambda group: str(group.offered)),
+        ("finished", lambda group: str(group.finished)),
+        ("refused, failed", lambda group: f"{group.refused}, {group.failed}"),
+        ("TTFT, ms", lambda group: percentiles(group.ttft_ms)),
+        ("TTFT at the scheduler, ms", lambda group: percentiles(group.scheduler_ttft_ms)),
+        ("TPOT, ms", lambda group: percentiles(group.tpot_ms, digits=1)),
+        ("JCT, s", lambda group: percentiles(group.jct_ms, scale=1000, digits=1)),
+        ("JCT mean, s", lambda group: "-" if group.jct_ms.mean is None else f"{group.jct_ms.mean / 1000:.2f}"),
+        ("LS attainment", lambda group: "-" if group.attainment is None else f"{group.attainment:.1%}"),
+    )
+    for words, cell in rows:
+        table.add_row(words, *(cell(group) for group in shown))
     return table
 
 
-def _row(group: Group) -> tuple[str, ...]:
-    mean = group.jct_ms.mean
-    return (
-        group.tenant,
-        group.service_class,
-        str(group.offered),
-        str(group.finished),
-        str(group.refused),
-        str(group.failed),
-        percentiles(group.ttft_ms),
-        percentiles(group.scheduler_ttft_ms),
-        percentiles(group.tpot_ms, digits=1),
-        percentiles(group.jct_ms, scale=1000, digits=1),
-        "-" if mean is None else f"{mean / 1000:.2f}",
-        "-" if group.attainment is None else f"{group.attainment:.1%}",
-    )
+def _repeats(group: Group, found: Figures) -> bool:
+    """Whether "all of a class" is one tenant that has a column of its own."""
+    same = [each for each in found.groups if each.service_class == group.service_class and each.tenant != "all"]
+    return group.tenant == "all" and group.service_class != "all" and len(same) == 1
 
 
 def percentiles(spread: Spread, *, scale: float = 1.0, digits: int = 0) -> str:
