@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from grpc import aio
@@ -25,7 +25,7 @@ from scheduler_svc.wire import cost_from_wire
 
 HELD_PER_SLOT = 4
 """Requests placed on a worker at most, for each of its slots; the worker's own bound may be lower and is told then."""
-FIRST_RETRY_S = 0.2
+FIRST_RETRY_S = 0.05
 MAX_RETRY_S = 3.0
 FLUSH_WITHIN_S = 1.0
 
@@ -49,10 +49,16 @@ class Patience:
 
 @dataclass(frozen=True)
 class Leadership:
-    """Under which name and epoch this scheduler leads its workers."""
+    """Under which name and epoch this scheduler leads its workers.
+
+    Attributes:
+        scheduler_id, epoch: as workers are told.
+        claims: address by incarnation, so that a worker which has two addresses is led at one of them.
+    """
 
     scheduler_id: str
     epoch: int
+    claims: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class _Unusable(Exception):
@@ -146,6 +152,7 @@ class WorkerLink:
             # It may only be the stream: nothing new goes there, and what is there gets its grace.
             self._shell.handle(WorkerUpdated(self.executions.name, draining=True))
             self._lost_timer = asyncio.get_running_loop().call_later(self._patience.grace_s, self._lost)
+        self._claim_only(self.executions)
 
     def _lost(self) -> None:
         """The incarnation counts as gone."""
@@ -156,6 +163,13 @@ class WorkerLink:
             self._log.warning("worker lost", address=self.address, worker=self.executions.name)
             name, self.executions = self.executions.name, None
             self._shell.worker_lost(name)
+        self._claim_only(None)
+
+    def _claim_only(self, executions: Executions | None) -> None:
+        claims = self._leadership.claims
+        kept = executions.name if executions is not None else None
+        for name in [name for name, address in claims.items() if address == self.address and name != kept]:
+            del claims[name]
 
     async def _session(self, channel: aio.Channel) -> None:
         stub: Any = worker_pb2_grpc.WorkerServiceStub(channel)
@@ -163,9 +177,9 @@ class WorkerLink:
             worker_pb2.WorkerServiceDescribeRequest(), timeout=self._patience.answer_s
         )
         name = f"{description.worker_id}/{description.incarnation}"
-        self._check(description, name)
         if self.executions is not None and self.executions.name != name:
             self._lost()
+        self._check(description, name)
         self.description, self.stub = description, stub
         call: Any = stub.Execute()
         tasks: list[asyncio.Task[None]] = []
@@ -191,11 +205,12 @@ class WorkerLink:
                 f"worker {description.worker_id!r} speaks protocol version {theirs}, this scheduler "
                 f"{PROTOCOL_VERSION}; run the same release on both"
             )
-        other = self._shell.workers.get(name)
-        if other is not None and other is not self.executions:
-            raise _Unusable(f"worker {description.worker_id!r} is connected already, by another of its addresses")
         if not description.slots or not description.max_context_tokens:
             raise _Unusable(f"worker {description.worker_id!r} says that it has no slots or no context")
+        if self._leadership.claims.setdefault(name, self.address) != self.address:
+            raise _Unusable(
+                f"worker {description.worker_id!r} is led already, at its other address {self._leadership.claims[name]}"
+            )
 
     async def _lead(self, call: Any, description: worker_pb2.WorkerServiceDescribeResponse) -> worker_pb2.Leading:
         lead = worker_pb2.Lead(

@@ -129,6 +129,7 @@ async def running_suite(
     *,
     workers: int | list[WorkerConfig] = 1,
     predictor: str | None = "history",
+    predictor_address: str | None = None,
     addresses: list[str] | None = None,
     defaults: ClassDefaults | None = None,
     patience: Patience = QUICK,
@@ -136,7 +137,7 @@ async def running_suite(
 ) -> AsyncIterator[Suite]:
     """Everything started and connected; ended in order whatever the test does.
 
-    `addresses`: more workers, whether or not they are there.
+    `addresses`: more workers, whether or not they are there; `predictor_address`: one that is not ours.
     """
     async with AsyncExitStack() as stack:
         configs = workers if isinstance(workers, list) else [worker_config() for _ in range(workers)]
@@ -147,7 +148,7 @@ async def running_suite(
                 "listen": "127.0.0.1:0",
                 "state_dir": state_dir,
                 "workers": (*(host.address for host in hosts), *(addresses or [])),
-                "predictor": there.address if there else None,
+                "predictor": there.address if there else predictor_address,
                 **scheduler,
             }
         )
