@@ -8,7 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,14 +196,19 @@ class Process:
 
 
 @asynccontextmanager
-async def running_process(folder: Path, module: str, *options: str, **sections: Any) -> AsyncIterator[Process]:
+async def running_process(
+    folder: Path, module: str, *options: str, log_file: Path | None = None, **sections: Any
+) -> AsyncIterator[Process]:
     """`python -m module` with a configuration file made of `sections`, until it says that it is ready."""
     path = folder / f"{module}-{uuid.uuid4().hex}.yaml"
     path.write_text(yaml.safe_dump(sections))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLEAD_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, "--config", str(path), *options, stdout=asyncio.subprocess.PIPE, env=environment
-    )  # fmt: skip
+    with ExitStack() as stack:
+        errors = stack.enter_context(log_file.open("w")) if log_file else None
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, "--config", str(path), *options,
+            stdout=asyncio.subprocess.PIPE, stderr=errors, env=environment,
+        )  # fmt: skip
     assert process.stdout is not None
     try:
         async with asyncio.timeout(WITHIN_S):
