@@ -25,23 +25,34 @@ from fairlead.config import WorkerConfig
 from worker_svc.engines.base import EngineRequest, Sampling
 from worker_svc.engines.vllm_engine import VllmEngine
 
+async def answer(engine, handle):
+    sampling = Sampling(max_tokens=900, temperature=0.0, ignore_eos=True)
+    await engine.admit(EngineRequest(handle, [5, 6], 0, sampling, False, time.monotonic() * 1e3, 1e3, 50.0, 0, ""))
+
 async def main():
+    loop, signals = asyncio.get_running_loop(), []
+    def heard(number):
+        signals.append(number.name)
+        print("signal", number.name, flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, print, "signal", number.name)
+        loop.add_signal_handler(number, heard, number)
     engine = VllmEngine(WorkerConfig(model=sys.argv[1]))
     await engine.start()
-    state = await engine.inspect()
-    print("engine", int(state["pid"]), flush=True)
-    sampling = Sampling(max_tokens=900, temperature=0.0, ignore_eos=True)
+    print("engine", int((await engine.inspect())["pid"]), flush=True)
+    done = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, done.set)
     handle = 1
-    await engine.admit(EngineRequest(handle, [5, 6], 0, sampling, False, time.monotonic() * 1e3, 1e3, 50.0, 0, ""))
+    await answer(engine, handle)
     async for batch in engine.batches():
         print("step", batch.step_count, flush=True)
+        if done.is_set():
+            break
         if batch.ends:
             handle += 1
-            await engine.admit(
-                EngineRequest(handle, [5, 6], 0, sampling, False, time.monotonic() * 1e3, 1e3, 50.0, 0, "")
-            )
+            await answer(engine, handle)
+    await engine.stop()
+    await asyncio.sleep(0.2)
+    print("stopped", *signals, flush=True)
 
 if __name__ == "__main__":
     asyncio.run(main())
@@ -81,7 +92,7 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split()[2] != "Z"
 
 
-def test_signals_to_the_group_do_not_end_the_engine_and_a_killed_parent_does(parent: subprocess.Popen[str]) -> None:
+def test_signals_to_the_group_leave_the_engine_running_until_its_parent_stops_it(parent: subprocess.Popen[str]) -> None:
     engine_pid = int(read_until(parent, "engine").split()[1])
     read_until(parent, "step")
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -91,8 +102,17 @@ def test_signals_to_the_group_do_not_end_the_engine_and_a_killed_parent_does(par
     while int(read_until(parent, "step").split()[1]) < step + 200:
         pass
     assert alive(engine_pid)
+    os.kill(parent.pid, signal.SIGUSR1)
+    # Each once: the child shares the file descriptor by which its parent's event loop hears of signals.
+    assert read_until(parent, "stopped").split()[1:] == ["SIGINT", "SIGTERM"]
+    assert parent.wait(60) == 0
+    assert not alive(engine_pid)
+
+
+def test_the_engine_does_not_outlive_a_killed_parent(parent: subprocess.Popen[str]) -> None:
+    engine_pid = int(read_until(parent, "engine").split()[1])
     os.kill(parent.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 20.0
     while alive(engine_pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(engine_pid), "EngineCore has outlived its parent"

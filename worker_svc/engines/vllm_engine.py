@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead.config import WorkerConfig
 from worker_svc.engines.base import BadPrompt, EngineFailed, EngineInfo, EngineRequest, StepBatch
+from worker_svc.engines.vllm_guard import keep_signals_apart
 from worker_svc.engines.vllm_setup import Setup, prepare
 from worker_svc.engines.vllm_wire import pack_rules
 from worker_svc.step_types import StepModel, StepRules
@@ -41,7 +42,7 @@ class VllmEngine:
         """Loads the model; some 15 s on a CPU, most of it imports. Raises EngineFailed with a remedy."""
         setup = prepare(self._config)
         # In a thread: it takes seconds, and vLLM would start its own output handler if it saw a running loop.
-        self._llm = await asyncio.to_thread(self._create, setup)
+        await asyncio.to_thread(self._create, setup)
         from worker_svc.engines.vllm_streams import Streams  # noqa: PLC0415 - imports vLLM
 
         self._streams = Streams()
@@ -63,6 +64,9 @@ class VllmEngine:
         if self._streams is not None:
             self._streams.close()
         await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
+        del llm
+        # Now: AsyncLLM has a finaliser that fails noisily where the interpreter is already going down.
+        gc.collect()
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a plain prompt, special tokens as the model wants them."""
@@ -158,7 +162,7 @@ class VllmEngine:
         llm, _ = self._running()
         return llm.get_tokenizer()
 
-    def _create(self, setup: Setup) -> AsyncLLM:
+    def _create(self, setup: Setup) -> None:
         # vLLM and torch tell of what is missing on a CPU as if it mattered.
         warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
@@ -173,11 +177,12 @@ class VllmEngine:
         if setup.start_method == "fork":
             # torch may have been imported before the environment said so.
             torch.set_num_threads(1)
+            keep_signals_apart()
         # In a forked child nothing of ours may be collected: a gRPC object's end would wait for threads left behind.
         gc.collect()
         gc.freeze()
         try:
-            return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+            self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
             raise EngineFailed(
                 f"vLLM's engine process did not start ({first_lines(error, 1)}); its own log above names the cause. "

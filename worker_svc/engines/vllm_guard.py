@@ -7,10 +7,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Any
 
 _POLL_S = 1.0
+
+
+@cache
+def keep_signals_apart() -> None:
+    """Called in the parent before it forks: the child's signals are not told to the parent's event loop.
+
+    asyncio hears of signals through a file descriptor that a forked child inherits: what EngineCore is sent would
+    reach our own handlers as well.
+    """
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 class ProcessGuard:
