@@ -165,6 +165,11 @@ class WorkerLink:
             self._shell.worker_lost(name)
         self._claim_only(None)
 
+    def _claim(self, name: str) -> None:
+        holder = self._leadership.claims.setdefault(name, self.address)
+        if holder != self.address:
+            raise _Unusable(f"it is led already, at its other address {holder}")
+
     def _claim_only(self, executions: Executions | None) -> None:
         claims = self._leadership.claims
         kept = executions.name if executions is not None else None
@@ -207,10 +212,7 @@ class WorkerLink:
             )
         if not description.slots or not description.max_context_tokens:
             raise _Unusable(f"worker {description.worker_id!r} says that it has no slots or no context")
-        if self._leadership.claims.setdefault(name, self.address) != self.address:
-            raise _Unusable(
-                f"worker {description.worker_id!r} is led already, at its other address {self._leadership.claims[name]}"
-            )
+        self._claim(name)
 
     async def _lead(self, call: Any, description: worker_pb2.WorkerServiceDescribeResponse) -> worker_pb2.Leading:
         lead = worker_pb2.Lead(
@@ -271,6 +273,7 @@ class WorkerLink:
 
     def _up(self, executions: Executions, description: worker_pb2.WorkerServiceDescribeResponse) -> None:
         """The core counts on it from now on."""
+        self._claim(executions.name)  # again: its grace may have passed since the stream began
         self.executions = executions
         self._stands(executions)
         self.draining = description.draining

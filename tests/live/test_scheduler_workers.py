@@ -19,6 +19,7 @@ from fairlead.rpc import Server, ServicerContext, free_port, make_server
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2, worker_pb2, worker_pb2_grpc
 from scheduler_svc.worker_link import Patience
 from tests.live.scheduler_suite import (
+    WITHIN_S,
     Suite,
     check_whole,
     expected,
@@ -53,8 +54,21 @@ def out(suite: Suite) -> int:
 
 
 async def worker_problem(suite: Suite, address: str) -> str:
+    """Why the worker there is not connected, as an operator is told."""
     workers = (await suite.status()).workers
     return next((worker.problem for worker in workers if worker.address == address), "not there")
+
+
+async def problem_says(suite: Suite, address: str, says: str) -> str:
+    """Waits until an operator is told this of the worker there."""
+    problem = ""
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while says not in problem:
+                problem = await worker_problem(suite, address)
+    except TimeoutError:
+        raise AssertionError(f"{address}: {problem!r} does not say {says!r}") from None
+    return problem
 
 
 async def test_several_workers_share_the_load(tmp_path: Path) -> None:
@@ -154,7 +168,7 @@ async def test_a_worker_added_later_takes_its_share(tmp_path: Path) -> None:
     later = f"127.0.0.1:{free_port()}"
     workers = [worker_config(worker_id="first", slots=2, step_seats=2)]
     async with running_suite(tmp_path, workers=workers, addresses=[later]) as suite:
-        assert "UNAVAILABLE" in await worker_problem(suite, later)
+        await problem_says(suite, later, "UNAVAILABLE")
         running = [asyncio.create_task(suite.client().complete(f"load {index}", **LONG)) for index in range(8)]
         await until(lambda: out(suite) > 10, "some tokens")
         async with running_worker(worker_config(later, worker_id="second")):
@@ -170,7 +184,7 @@ async def test_a_name_stands_for_its_workers(tmp_path: Path) -> None:
         async with running_suite(tmp_path, workers=0, addresses=names, resolve_every_s=0.1) as suite:
             await suite.connected(1)
             check_whole("by name", await suite.client().complete("by name"))
-            assert "can't be resolved" in await worker_problem(suite, names[1])
+            await problem_says(suite, names[1], "can't be resolved")
 
 
 async def test_one_worker_at_two_addresses_counts_once(tmp_path: Path) -> None:
@@ -178,11 +192,10 @@ async def test_one_worker_at_two_addresses_counts_once(tmp_path: Path) -> None:
         twin = worker.address.replace("127.0.0.1", "localhost")
         async with running_suite(tmp_path, workers=0, addresses=[worker.address, twin]) as suite:
             await suite.connected(1)
-            problems = {await worker_problem(suite, one) for one in (worker.address, twin)}
-            while "not reached yet" in problems:
-                problems = {await worker_problem(suite, one) for one in (worker.address, twin)}
-            assert "" in problems
-            assert any("led already" in problem for problem in problems)
+            led, other = worker.address, twin
+            if await worker_problem(suite, led):
+                led, other = other, led
+            await problem_says(suite, other, f"led already, at its other address {led}")
             check_whole("once", await suite.client().complete("once"))
 
 
@@ -241,10 +254,8 @@ async def test_a_worker_of_another_protocol_version_is_not_used_and_the_others_a
     async with serving(worker_pb2_grpc.add_WorkerServiceServicer_to_server, other) as server:
         addresses = [server.address]
         async with running_suite(tmp_path, addresses=addresses) as suite:
-            while (problem := await worker_problem(suite, server.address)) == "not reached yet":
-                pass
-            assert f"speaks protocol version {PROTOCOL_VERSION + 1}, this scheduler {PROTOCOL_VERSION}" in problem
-            assert "run the same release on both" in problem
+            says = f"speaks protocol version {PROTOCOL_VERSION + 1}, this scheduler {PROTOCOL_VERSION}"
+            assert "run the same release on both" in await problem_says(suite, server.address, says)
             check_whole("others go on", await suite.client().complete("others go on"))
             assert not other.led
             assert len(await suite.client().list_models()) == 1
@@ -255,9 +266,7 @@ async def test_a_worker_that_does_not_keep_to_the_protocol_is_left_alone(tmp_pat
     async with serving(worker_pb2_grpc.add_WorkerServiceServicer_to_server, other) as server:
         addresses = [server.address]
         async with running_suite(tmp_path, addresses=addresses) as suite:
-            while (problem := await worker_problem(suite, server.address)) == "not reached yet":
-                pass
-            assert "did not answer that this scheduler leads it" in problem
+            await problem_says(suite, server.address, "did not answer that this scheduler leads it")
             check_whole("others go on", await suite.client().complete("others go on"))
 
 
@@ -267,9 +276,7 @@ async def test_a_newer_scheduler_takes_the_workers_and_the_older_is_told(tmp_pat
         async with running_suite(tmp_path, workers=0, addresses=[address]) as new:
             await new.connected(1)
             check_whole("mine now", await new.client().complete("mine now"))
-            while "epoch" not in (problem := await worker_problem(old, address)):
-                pass
-            assert "FAILED_PRECONDITION" in problem
+            assert "FAILED_PRECONDITION" in await problem_says(old, address, "lead.epoch")
 
 
 @dataclass
