@@ -14,7 +14,7 @@ from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
 from scheduler_svc.core.admission import RefusalReason
 from scheduler_svc.core.types import Arrived
-from scheduler_svc.requests import Book, Request, Reservation, tokens_agree
+from scheduler_svc.requests import Book, Key, Request, Reservation, tokens_agree
 from scheduler_svc.shell import Shell
 from scheduler_svc.validation import Wanted, check_generate
 from scheduler_svc.wire import class_to_wire
@@ -70,9 +70,9 @@ class Intake:
                 break
             _check_digest(reservation.digest, wanted)
             await reservation.done.wait()
-        self._check_open(tenant)
-        reservation = self._book.preparing[key] = Reservation(wanted.digest)
+        reservation = self._reserve(key, wanted)
         try:
+            self._check_open(tenant)
             links = self._links_for(wanted.model)
             tokenized = await self._tokenize(links, request)
             self._check_open(tenant)
@@ -81,6 +81,20 @@ class Intake:
             del self._book.preparing[key]
             reservation.done.set()
         return accepted, len(wanted.received)
+
+    def _reserve(self, key: Key, wanted: Wanted) -> Reservation:
+        """Keeps the id until its request is accepted or refused. Raises Refusal where too many are at that."""
+        if len(self._book.preparing) >= MAX_PREPARING:
+            what = f"{MAX_PREPARING} requests are being prepared"
+            raise Refusal(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{what}; try again shortly",
+                quota=("scheduler", what),
+                retry_after_ms=NO_WORKER_RETRY_MS,
+                reason="TOO_MANY_ARRIVALS",
+            )
+        reservation = self._book.preparing[key] = Reservation(wanted.digest)
+        return reservation
 
     def models(self) -> dict[str, list[WorkerLink]]:
         """Connected workers by model, in the order of model names."""
@@ -95,15 +109,6 @@ class Intake:
         if self._shell.draining or self._shell.died.done():
             raise Refusal(
                 grpc.StatusCode.UNAVAILABLE, "this scheduler drains: ask another, or again later", reason="DRAINING"
-            )
-        if len(self._book.preparing) >= MAX_PREPARING:
-            what = f"{MAX_PREPARING} requests are being prepared"
-            raise Refusal(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                what,
-                quota=("scheduler", what),
-                retry_after_ms=NO_WORKER_RETRY_MS,
-                reason="TOO_MANY_ARRIVALS",
             )
         refusal = self._shell.core.refusal_for(tenant.name, self._shell.clock_ms())
         if refusal is not None:
@@ -208,7 +213,7 @@ class Intake:
             digest=wanted.digest,
             latency_sensitive=wanted.latency_sensitive,
             prompt_ids=array("I", tokenized.token_ids),
-            prompt_text=tokenized.rendered_text or request.text,
+            prompt_text=_text_for_predictor(request, tokenized),
             sampling=sampling,
             slo=types_pb2.Slo(ttft_ms=wanted.ttft_ms, tpot_ms=wanted.tpot_ms, completion_ms=wanted.completion_ms),
             arrived_ms=arrived_ms,
@@ -270,3 +275,14 @@ def _passed_on(error: aio.AioRpcError) -> Refusal:
         retry_after_ms=details.retry_after_ms,
         reason=details.reason,
     )
+
+
+def _text_for_predictor(request: inference_pb2.GenerateRequest, tokenized: worker_pb2.TokenizeResponse) -> str:
+    """What was asked, in the words of who asked: a chat template's marks are in no recorded answer to learn from."""
+    match request.WhichOneof("input"):
+        case "text":
+            return request.text
+        case "messages":
+            return "\n".join(message.content for message in request.messages.messages)
+        case _:
+            return tokenized.rendered_text

@@ -305,3 +305,12 @@ async def test_a_worker_that_does_not_read_is_found_out() -> None:
         outbox.put(worker_pb2.ExecuteRequest(replay=worker_pb2.Replay(handle=handle)))
     with pytest.raises(WorkerDoesNotRead):
         await outbox.next()
+
+
+async def test_a_core_that_fails_decides_nothing_more_and_says_so() -> None:
+    rig = Rig()
+    request = rig.accept()
+    rig.shell.worker_up(WorkerUp("w/1", "m", 8, 8, 100, 16, 64), rig.executions)
+    assert "came up twice" in await rig.shell.died
+    assert await rig.commands() == []
+    assert request.finished is None
