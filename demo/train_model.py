@@ -19,7 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from demo.chat_format import BOS, END, PAD, SPECIALS, encode_conversation, save_tokenizer, train_tokenizer
 from demo.model_card import write_card
-from fairlead.workload.tasks import draw, prompts
+from fairlead.workload import exact
+from fairlead.workload.tasks import KINDS, Task, prompts
 
 CONTEXT = 1024
 """Most tokens of a conversation, prompt and answers together."""
@@ -60,6 +61,12 @@ def parse_arguments() -> argparse.Namespace:
         default=2,
         help="CPU threads; 1 is faster where other work shares the cores (default: %(default)s)",
     )
+    add(
+        "--focus",
+        type=float,
+        default=1.0,
+        help="how much more often exact tasks are drawn than in the mix (default: %(default)s)",
+    )
     add("--vocab", type=int, default=1600, help="tokens in the vocabulary (default: %(default)s)")
     add("--layers", type=int, default=10, help="decoder layers (default: %(default)s)")
     add("--save-every", type=int, default=400, help="steps between saved copies (default: %(default)s)")
@@ -85,20 +92,31 @@ def build_model(vocab: int, layers: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def draw_conversation(rng: random.Random, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+def draw_task(rng: random.Random, focus: float) -> Task:
+    """One task of the mix, with exact kinds (sums, counts, copies) drawn `focus` times as often as a user would ask.
+
+    Stories hold most of the mix's tokens; without more of the others, copying and stopping at N are learnt last.
+    """
+    names = tuple(KINDS)
+    weights = [weight * (focus if make.__module__ == exact.__name__ else 1.0) for weight, make in KINDS.values()]
+    kind = rng.choices(names, weights=weights)[0]
+    return Task(kind, *KINDS[kind][1](rng))
+
+
+def draw_conversation(rng: random.Random, tokenizer: Tokenizer, focus: float) -> tuple[list[int], list[bool]]:
     """One to three turns, now and then under a system text, as ids and answer mask of at most `CONTEXT` ids."""
     while True:
-        turns = [draw(rng) for _ in range(rng.choices((1, 2, 3), weights=(82, 12, 6))[0])]
+        turns = [draw_task(rng, focus) for _ in range(rng.choices((1, 2, 3), weights=(82, 12, 6))[0])]
         system = rng.choice(_SYSTEM_TEXTS) if rng.random() < 0.2 else None
         ids, learnt = encode_conversation(tokenizer, [(turn.prompt, turn.answer) for turn in turns], system)
         if len(ids) <= CONTEXT:
             return ids, learnt
 
 
-def batches(rng: random.Random, tokenizer: Tokenizer, batch_tokens: int) -> Iterator[Batch]:
+def batches(rng: random.Random, tokenizer: Tokenizer, batch_tokens: int, focus: float = 1.0) -> Iterator[Batch]:
     """Endless fresh batches; conversations of like length share a batch, so that little is padding."""
     while True:
-        pool = sorted((draw_conversation(rng, tokenizer) for _ in range(768)), key=lambda item: len(item[0]))
+        pool = sorted((draw_conversation(rng, tokenizer, focus) for _ in range(768)), key=lambda item: len(item[0]))
         groups: list[list[tuple[list[int], list[bool]]]] = [[]]
         for item in pool:
             if len(item[0]) * (len(groups[-1]) + 1) > batch_tokens:
@@ -181,7 +199,7 @@ def train(args: argparse.Namespace, model: LlamaForCausalLM, tokenizer: Tokenize
     """Runs the optimizer steps, printing loss, speed and time left, and saves copies along the way."""
     optimizers = build_optimizers(model, args.rate)
     groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    stream = batches(random.Random(args.seed), tokenizer, args.batch_tokens)
+    stream = batches(random.Random(args.seed), tokenizer, args.batch_tokens, args.focus)
     start, mean = time.monotonic(), 0.0
     for step in range(args.steps):
         for group, peak in groups:
