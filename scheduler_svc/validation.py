@@ -143,7 +143,8 @@ def _check_input(request: inference_pb2.GenerateRequest, max_bytes: int) -> None
         case "text":
             size, empty = len(request.text.encode()), not request.text.strip()
         case "messages":
-            size, empty = request.messages.ByteSize(), not request.messages.messages
+            size = request.messages.ByteSize()
+            empty = not any(message.content.strip() for message in request.messages.messages)
         case "token_ids":
             size, empty = request.token_ids.ByteSize(), not request.token_ids.ids
         case _:

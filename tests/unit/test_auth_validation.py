@@ -86,6 +86,7 @@ def test_no_tenants_or_a_shared_key_are_told_at_the_start() -> None:
         ({"text": "\u00e9" * 500_001}, "text"),
         ({"messages": types_pb2.ChatMessages()}, "messages"),
         ({"token_ids": types_pb2.TokenIds()}, "token_ids"),
+        ({"messages": types_pb2.ChatMessages(messages=[{"role": "user", "content": " "}])}, "messages"),
         ({"token_ids": types_pb2.TokenIds(ids=[2**31] * 250_000)}, "token_ids"),
         ({"request_id": ""}, "request_id"),
         ({"request_id": "x" * 129}, "request_id"),
