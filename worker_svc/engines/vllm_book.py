@@ -145,6 +145,10 @@ class Book:
         for place, held in enumerate(others, len(named)):
             held.rank = place
 
+    def is_current(self, entry: Entry) -> bool:
+        """Our view of it is meant to be exact; not so between being scheduled in bulk and the next plan."""
+        return entry not in self._stale
+
     def is_ending(self, entry: Entry) -> bool:
         """Async scheduling: its last token is in flight, vLLM will not schedule it again."""
         placeholders = entry.request.num_output_placeholders

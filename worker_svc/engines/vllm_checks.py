@@ -64,6 +64,7 @@ class StepChecker:
             given = output.num_scheduled_tokens.get(ids[handle], 0)
             self._expect(given <= tokens, f"I5: {handle} got {given} tokens, its quota is {tokens}")
         self._check_work_conserving(plan, limits, rules)
+        self._check_account()
 
     def updated(self, scheduled: SchedulerOutput, outputs: dict[int, EngineCoreOutputs]) -> None:
         """After a step's tokens came back."""
@@ -102,6 +103,18 @@ class StepChecker:
         self._expect(len(held) == used, f"I4: {used} blocks are in use, requests hold {len(held)}")
         if not scheduler.requests:
             self._expect(used == 0, f"I4: {used} blocks are left behind")
+
+    def _check_account(self) -> None:
+        """What the plan is made from is what vLLM holds."""
+        scheduler = self._scheduler
+        manager = scheduler.kv_cache_manager.coordinator.single_type_managers[0]
+        for request_id, entry in scheduler.book.by_id.items():
+            held = entry.held
+            if held.resident and scheduler.book.is_current(entry):
+                blocks = len(manager.req_to_blocks.get(request_id, ()))
+                self._expect(held.blocks == blocks, f"I4: {held.handle} holds {blocks} blocks, not {held.blocks}")
+                computed = entry.request.num_computed_tokens
+                self._expect(held.context_tokens == computed, f"I4: {held.handle} has {computed} tokens computed")
 
     def _check_work_conserving(self, plan: StepPlan, limits: StepLimits, rules: StepRules) -> None:
         held = [entry.held for entry in self._scheduler.book.by_id.values()]
