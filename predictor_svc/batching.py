@@ -52,6 +52,7 @@ class Batcher:
         self._task = asyncio.create_task(self._run())
         self.answered = 0
         self.refused = 0
+        self.failed = 0
 
     def ask(self, question: Question, deliver: Deliver, wanted: Callable[[], bool]) -> bool:
         """Queues a question; False, and `deliver` is never called, when the queue is full.
@@ -92,6 +93,10 @@ class Batcher:
                 self.answered += len(taken)
                 for (_, deliver), result in zip(taken, results, strict=True):
                     deliver(result)
+                failures = [result.detail for result in results if isinstance(result, Failed)]
+                if failures:
+                    self.failed += len(failures)
+                    _log.warning("predictions failed", count=len(failures), last=failures[-1])
             self._idle.set()
 
     def _take(self) -> list[tuple[Question, Deliver]]:
@@ -108,7 +113,6 @@ class Batcher:
             return list(self._checked(questions)) if questions else []
         except Exception as error:
             if len(questions) == 1:
-                _log.warning("prediction failed", error=type(error).__name__)
                 return [Failed(f"{type(error).__name__} in the predictor")]
         return [result for question in questions for result in self._predict([question])]
 

@@ -178,7 +178,9 @@ class PredictorHost:
             await asyncio.wait_for(self._batcher.drained(), grace_s)
         await self._server.stop(grace_s)
         await self._batcher.stop()
-        _log.info("stopped", answered=self._batcher.answered, refused=self._batcher.refused)
+        _log.info(
+            "stopped", answered=self._batcher.answered, refused=self._batcher.refused, failed=self._batcher.failed
+        )
 
 
 def _what_is_wrong(request: predictor_pb2.PredictRequest) -> str:

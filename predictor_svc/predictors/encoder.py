@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fairlead.config import ConfigError, PredictorConfig
 from fairlead.lengths import MAX_TOKENS, LengthDistribution
 from predictor_svc.encoder.session import Encoder
+from predictor_svc.encoder.weights import find_encoder
 from predictor_svc.features import PromptFacts, progress_facts, prompt_facts
 from predictor_svc.head import LEVELS, Head, HeadInputs
 from predictor_svc.predictors.base import Answer, Predictor, Question
@@ -49,8 +50,11 @@ class EncoderPredictor(Predictor):
         """Loads the head, then the encoder that it was trained on."""
         head = Head.loaded(config.head or SHIPPED_HEAD)
         default = type(config).model_fields["encoder"].default
-        # A head knows its encoder; another one is only asked for by name, and must then have the same hash.
-        name = head.encoder if config.encoder == default else config.encoder
+        name = head.encoder
+        if config.encoder not in (default, head.encoder):
+            # Asked for by name: then it must be there, and be the one that the head was trained on.
+            name = config.encoder
+            find_encoder(name, head.encoder_sha256)
         encoder = Encoder.open(name, expected_sha256=head.encoder_sha256, threads=config.threads)
         return cls(encoder, head)
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import ClassVar
 
 import grpc
@@ -21,6 +23,7 @@ from fairlead.rpc import make_channel
 from fairlead.v1 import predictor_pb2 as pb
 from fairlead.v1 import predictor_pb2_grpc, types_pb2
 from predictor_svc.predictors.base import Answer, CannotPredict, Predictor, Question, open_predictor
+from predictor_svc.predictors.encoder import SHIPPED_HEAD
 from predictor_svc.service import SERVICE, PredictorHost
 
 OVERLOADED = pb.PREDICTION_REFUSAL_REASON_OVERLOADED
@@ -170,6 +173,37 @@ async def test_the_oracle_repeats_hints_and_refuses_without_one() -> None:
         assert from_wire(answers[1].distribution).quantile(0.5) == pytest.approx(77, rel=0.01)
         assert answers[2].refusal.reason == INVALID
         assert "length_hint_tokens" in answers[2].refusal.detail
+
+
+async def test_the_encoder_serves_hostile_and_sound_questions_together() -> None:
+    prompts = ["", "a" * 1_000_000, "用中文写一个故事。", "🙂" * 500, "Name 12 fruits.", "\x00\ufffd", "9" * 10_000]
+    questions = [question(i, prompt) for i, prompt in enumerate(prompts)]
+    later = [question(100 + i, prompt, generated_text=prompt, generated_tokens=50) for i, prompt in enumerate(prompts)]
+    async with serving(open_predictor(PredictorConfig()), max_batch=32) as (_, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        described = await stub.Describe(pb.PredictorServiceDescribeRequest())
+        assert described.predictor == "encoder"
+        assert len(described.fingerprint) == 64
+        answers = await asyncio.wait_for(ask(channel, [*questions, *later, question(7, max_tokens=1)]), 20)
+    for one in (*questions, *later):
+        law = from_wire(answers[one.query_id].distribution, one.max_tokens)
+        assert law.source == "encoder"
+        assert law.generated_tokens == one.generated_tokens
+        assert 1 <= law.mean_remaining(one.generated_tokens) <= 512
+    assert from_wire(answers[7].distribution, 1).mean_remaining() == 1
+
+
+async def test_a_head_of_the_wrong_hash_is_refused_at_the_start(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_HEAD, tmp_path / "head")
+    weights = tmp_path / "head" / "head.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "predictor_svc", "--head", str(tmp_path / "head"), "--listen", "127.0.0.1:0",
+        stderr=asyncio.subprocess.PIPE, env=os.environ,
+    )  # fmt: skip
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert "its card says otherwise" in said.decode()
 
 
 async def test_describe_health_and_draining() -> None:
