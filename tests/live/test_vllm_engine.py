@@ -189,6 +189,9 @@ async def test_what_is_missing_is_said_with_a_remedy(tmp_path: Path) -> None:
     (whole / "model.safetensors").rename(whole / "elsewhere")
     assert "weights" in await refusal(str(whole))
     (whole / "elsewhere").rename(whole / "model.safetensors")
+    assert "step_token_budget" in await refusal(str(whole), step_token_budget=8)
+    assert "multiple of 32" in await refusal(str(whole), kv_block_tokens=48)
+    assert "kv_blocks" in await refusal(str(whole), kv_blocks=4)
     assert "max_model_len" in await refusal(str(whole), max_context_tokens=1_000_000)
 
 

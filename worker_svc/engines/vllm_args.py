@@ -61,14 +61,38 @@ def engine_config(config: WorkerConfig, setup: Setup) -> VllmConfig:
     if setup.cpu and config.tensor_parallel_size == 1:
         # vLLM would add a worker process on a CPU: 10 s more to start, and a busy wait between the two at each step.
         arguments["distributed_executor_backend"] = UniProcExecutor
+    _check_sizes(config, slots, setup.cpu)
     try:
         made = AsyncEngineArgs(**arguments).create_engine_config()
-    except (*REFUSALS, OSError, RuntimeError) as error:
+    except OSError as error:
+        raise EngineFailed(
+            f"worker.model: {setup.model!r} is no local folder and could not be fetched ({first_lines(error, 1)}); "
+            "give a folder, 'demo', or a Hugging Face id that this machine reaches"
+        ) from error
+    except (*REFUSALS, RuntimeError) as error:
         raise EngineFailed(f"vLLM does not take this configuration of the worker: {first_lines(error)}") from error
+    context_tokens = made.model_config.max_model_len
+    if config.kv_blocks is not None and config.kv_blocks * config.kv_block_tokens < context_tokens:
+        raise EngineFailed(
+            f"worker.kv_blocks: {config.kv_blocks} blocks of {config.kv_block_tokens} tokens do not hold a sequence of "
+            f"{context_tokens} tokens; take more blocks or a smaller worker.max_context_tokens"
+        )
     asynchronous = "Async" if made.scheduler_config.async_scheduling else ""
     kind = "Ordered" if ordered else "Recording"
     made.scheduler_config.scheduler_cls = f"{_HOOK}{kind}{asynchronous}Scheduler"
     return made
+
+
+def _check_sizes(config: WorkerConfig, slots: int, cpu: bool) -> None:
+    """What vLLM would refuse in terms of its own names, or only once the model is loaded."""
+    if config.step_token_budget < slots:
+        name = "worker.slots" if config.scheduling == "fairlead" else "worker.step_seats"
+        raise EngineFailed(
+            f"worker.step_token_budget ({config.step_token_budget}) must be at least {name} ({slots}): "
+            "each sequence may need a token in each step"
+        )
+    if cpu and config.kv_block_tokens % 32:
+        raise EngineFailed(f"worker.kv_block_tokens must be a multiple of 32 on a CPU, not {config.kv_block_tokens}")
 
 
 def sampling_params(request: EngineRequest, defaults: dict[str, Any]) -> SamplingParams:
