@@ -49,7 +49,7 @@ from tests.live.scheduler_suite import (
 pytestmark = pytest.mark.live
 CODE = grpc.StatusCode
 KEY = (("authorization", "Bearer alice-key"),)
-LONG: dict[str, Any] = {"max_tokens": 1000, "ignore_eos": True}
+LONG: dict[str, Any] = {"max_tokens": 1000, "ignore_eos": True, "timeout_s": 60.0}
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.live.scheduler_suite import (
 )
 
 pytestmark = pytest.mark.live
-LONG: dict[str, Any] = {"max_tokens": 800, "ignore_eos": True}
+LONG: dict[str, Any] = {"max_tokens": 800, "ignore_eos": True, "timeout_s": 60.0}
 
 
 async def collect(stream: Any) -> tuple[list[Delta], Finished]:
@@ -51,6 +51,12 @@ async def collect(stream: Any) -> tuple[list[Delta], Finished]:
 def out(suite: Suite) -> int:
     """Tokens out, of all live requests."""
     return sum(len(request.answer) for request in suite.scheduler.shell.book.live.values())
+
+
+def all_out(suite: Suite, requests: int) -> bool:
+    """Whether so many requests live and each has given tokens."""
+    live = suite.scheduler.shell.book.live.values()
+    return len(live) == requests and all(len(request.answer) > 5 for request in live)
 
 
 async def worker_problem(suite: Suite, address: str) -> str:
@@ -90,7 +96,7 @@ async def test_a_killed_worker_costs_no_token_of_what_can_be_continued(tmp_path:
             prompts = [f"survivor {index}" for index in range(6)]
             streams = [asyncio.create_task(collect(suite.client().generate(prompt, **LONG))) for prompt in prompts]
             seeded = asyncio.create_task(collect(suite.client().generate("seeded", seed=7, **LONG)))
-            await until(lambda: out(suite) > 300, "some tokens")
+            await until(lambda: all_out(suite, 7), "tokens of each")
             await doomed.end(signal.SIGKILL)
             async with running_worker(worker_config(doomed.address, worker_id="heir")):
                 for prompt, stream in zip(prompts, streams, strict=True):
@@ -127,7 +133,11 @@ async def test_a_stream_that_breaks_is_taken_up_again_without_gap_or_repeat(tmp_
     async with running_suite(tmp_path, patience=Patience(grace_s=30.0)) as suite:
         streams = [
             asyncio.create_task(
-                collect(suite.client(tenant).generate(f"{tenant} unbroken", max_tokens=2000, ignore_eos=True))
+                collect(
+                    suite.client(tenant).generate(
+                        f"{tenant} unbroken", max_tokens=2000, ignore_eos=True, timeout_s=60.0
+                    )
+                )
             )
             for tenant in ("alice", "bob")
         ]
@@ -153,7 +163,7 @@ async def test_a_worker_that_was_given_up_comes_back_clean(tmp_path: Path) -> No
     """Its requests went on elsewhere or wait; when it is there again it lets the old ones go first."""
     async with running_suite(tmp_path, patience=Patience(grace_s=0.0)) as suite:
         running = [asyncio.create_task(suite.client().complete(f"again {index}", **LONG)) for index in range(8)]
-        await until(lambda: out(suite) > 100, "some tokens")
+        await until(lambda: all_out(suite, 8), "tokens of each")
         leader = suite.workers[0].service._leader  # type: ignore[attr-defined]
         assert leader is not None
         leader.end()
