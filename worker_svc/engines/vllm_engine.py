@@ -32,6 +32,7 @@ class VllmEngine:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._llm: AsyncLLM | None = None
+        self._abandoned = False
         self._streams: Streams | None = None
         self._defaults: dict[str, Any] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -42,7 +43,11 @@ class VllmEngine:
         """Loads the model; some 15 s on a CPU, most of it imports. Raises EngineFailed with a remedy."""
         setup = prepare(self._config)
         # In a thread: it takes seconds, and vLLM would start its own output handler if it saw a running loop.
-        await asyncio.to_thread(self._create, setup)
+        try:
+            await asyncio.to_thread(self._create, setup)
+        except asyncio.CancelledError:
+            self._abandoned = True  # the thread goes on and ends what it has started
+            raise
         from worker_svc.engines.vllm_streams import Streams  # noqa: PLC0415 - imports vLLM
 
         self._streams = Streams()
@@ -191,6 +196,9 @@ class VllmEngine:
             ) from error
         finally:
             gc.unfreeze()
+        if self._abandoned:
+            llm, self._llm = self._llm, None
+            llm.shutdown(timeout=0)
 
     def _info(self, setup: Setup) -> EngineInfo:
         llm, _ = self._running()
