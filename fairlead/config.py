@@ -159,6 +159,8 @@ class WorkerConfig(_Section):
     enforce_eager: bool | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     tensor_parallel_size: Count = 1
+    engine_cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """CPUs of the engine's main thread on a CPU build; null: any. `fairlead up` keeps one free of everything else."""
     scheduling: Literal["fairlead", "vllm-fcfs", "vllm-priority"] = "fairlead"
     """`fairlead`: our order at each step; the others are vLLM's own, for comparison."""
     simulated_step_ms: tuple[float, float, float, float] = (6.0, 0.045, 0.05, 0.00025)

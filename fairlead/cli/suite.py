@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from pydantic import SecretStr
 
 from fairlead.cli.child import Child
+from fairlead.cli.cores import kept_off, plan_cpus
 from fairlead.cli.problems import SuiteError
 from fairlead.cli.session import known_keys, reachable
 from fairlead.client import AsyncClient, FairleadError, ModelInfo, Retry
@@ -94,6 +96,8 @@ class Suite:
         self.predictor: Child | None = None
         self.workers: list[Child] = []
         self._run_dir = Path(tempfile.mkdtemp(prefix="fairlead-"))
+        self._engine_cpus = plan_cpus(config.worker.engine, self.options.workers)
+        self._exit = ExitStack()
 
     async def __aenter__(self) -> Suite:
         try:
@@ -119,6 +123,7 @@ class Suite:
             SuiteError: a port is taken, or a service ended or was not ready in time.
         """
         self._check_ports()
+        self._exit.enter_context(kept_off(self._engine_cpus))
         if self.options.logs:
             self.options.logs.mkdir(parents=True, exist_ok=True)
         config = self._for_workers_and_predictor()
@@ -131,7 +136,8 @@ class Suite:
             listen = config.worker.listen if index == 0 else _any_port(config.worker.listen)
             told = config.worker.worker_id
             worker_id = name if told is None else told if self.options.workers == 1 else f"{told}-{index}"
-            own = change(config, "worker", listen=listen, worker_id=worker_id)
+            cpus = config.worker.engine_cpus or (self._engine_cpus[index] if self._engine_cpus else None)
+            own = change(config, "worker", listen=listen, worker_id=worker_id, engine_cpus=cpus)
             self.workers.append(await self._spawn(name, "worker_svc", own))
         starting += self.workers
         await self._all_ready(starting)
@@ -170,6 +176,7 @@ class Suite:
         rest = [child for child in self.children if child is not self.scheduler]
         drained &= all(await asyncio.gather(*(child.end(self.options.drain_s) for child in rest)))
         shutil.rmtree(self._run_dir, ignore_errors=True)
+        self._exit.close()
         return drained
 
     def kill(self) -> None:

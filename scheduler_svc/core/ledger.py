@@ -38,7 +38,11 @@ class Ledger:
 
     def of(self, job: Job) -> Account:
         """The account that `job` belongs to."""
-        return self.accounts.setdefault((job.spec.tenant, job.spec.latency_sensitive), Account())
+        key = (job.spec.tenant, job.spec.latency_sensitive)
+        account = self.accounts.get(key)
+        if account is None:
+            account = self.accounts[key] = Account()
+        return account
 
     def waiting(self, tenant: str | None = None) -> int:
         """Requests in the pool: of one tenant, or of all."""

@@ -54,7 +54,9 @@ def engine_config(config: WorkerConfig, setup: Setup) -> VllmConfig:
         "scheduling_policy": "fcfs" if config.scheduling == "vllm-fcfs" else "priority",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        "additional_config": {EXTRA_KEY: {"step_seats": config.step_seats}},
+        "additional_config": {
+            EXTRA_KEY: {"step_seats": config.step_seats, "cpus": config.engine_cpus if setup.cpu else None}
+        },
     }
     if setup.cpu:
         arguments["worker_extension_cls"] = "worker_svc.engines.vllm_cpu_seeds.SeededChunks"

@@ -47,6 +47,8 @@ class RecordingScheduler(Scheduler):
         settings = cast(dict[str, Any], self.vllm_config.additional_config)[EXTRA_KEY]
         self.seats: int = settings["step_seats"]
         self.guard = ProcessGuard()
+        if settings["cpus"]:
+            os.sched_setaffinity(0, settings["cpus"])
         self.book = Book(self.block_size, self.max_model_len)
         self.fit = StepTimeFit()
         self.checker = StepChecker(self) if os.environ.get(CHECK_VARIABLE) == "1" else None

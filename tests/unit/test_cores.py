@@ -1,0 +1,34 @@
+"""Which CPUs a suite uses on one machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fairlead.cli.cores import engine_cpus, kept_off
+
+
+@pytest.mark.parametrize(
+    ("available", "workers", "threads", "expected"),
+    [
+        ({0, 1}, 1, 1, [(0,)]),
+        ({0}, 1, 1, []),
+        ({0, 1}, 2, 1, []),
+        ({4, 5, 6, 7, 8}, 2, 2, [(4, 5), (6, 7)]),
+    ],
+)
+def test_engines_keep_cpus_only_where_some_are_left_for_the_rest(
+    available: set[int], workers: int, threads: int, expected: list[tuple[int, ...]]
+) -> None:
+    assert engine_cpus(available, workers, threads) == expected
+
+
+def test_this_process_gets_its_cpus_back() -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("needs two CPUs")
+    kept = (min(before),)
+    with kept_off([kept]):
+        assert os.sched_getaffinity(0) == before - {*kept}
+    assert os.sched_getaffinity(0) == before
