@@ -36,7 +36,7 @@ class Settings:
     calibrate_s: float = 20.0
     idle_requests: int = 18
     ttft_multiple: float = 10.0
-    tpot_multiple: float = 3.0
+    tpot_multiple: float = 5.0
     finish_s: float = 150.0
     predictor: str | None = None
 

@@ -41,7 +41,7 @@ def demo(
     load: Annotated[float, typer.Option(min=0.01, help="Multiple of the measured FCFS capacity.")] = 1.5,
     arrivals_s: Annotated[float, typer.Option(min=1, help="Length of the arrivals, s.")] = 60.0,
     ttft_multiple: Annotated[float, typer.Option(min=0.1, help="TTFT target, in idle TTFTs.")] = 10.0,
-    tpot_multiple: Annotated[float, typer.Option(min=0.1, help="TPOT target, in idle step times.")] = 3.0,
+    tpot_multiple: Annotated[float, typer.Option(min=0.1, help="TPOT target, in idle step times.")] = 5.0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A few seconds a run: a check that it works, no figures.")
     ] = False,
