@@ -94,8 +94,13 @@ class Head:
 
     @property
     def text_pieces(self) -> int:
-        """Word pieces of the answer's end that are read; 0: it was trained without answers' text."""
+        """Word pieces of the answer's end that are encoded; 0: none, its progress is told by the features alone."""
         return int(self.card["text_pieces"])
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it was trained on answers' text; a head that was not must not be shown any."""
+        return bool(self.card["reads_text"])
 
     def quantiles(self, inputs: HeadInputs) -> Array:
         """Quantiles of log tokens left at LEVELS, increasing along the second axis; [n, len(LEVELS)]."""
@@ -249,7 +254,8 @@ def _read_card(folder: Path, where: str) -> dict[str, Any]:
             f"this version reads {FORMAT!r}, {FEATURES_VERSION}: train it again"
         )
     sound = all(isinstance(card.get(name), str) for name in ("encoder", "encoder_sha256"))
+    sound = sound and isinstance(card.get("reads_text"), bool)
     pieces = [card.get(name) for name in ("prompt_pieces", "text_pieces")]
     if not sound or not all(isinstance(count, int) and 0 <= count <= 510 for count in pieces):
-        raise ConfigError(f"{where}: {CARD_FILE} does not name its encoder, its hash and the word pieces read")
+        raise ConfigError(f"{where}: {CARD_FILE} does not name its encoder, its hash and what it reads")
     return card

@@ -93,7 +93,7 @@ class EncoderPredictor(Predictor):
 
     def _texts(self, questions: Sequence[Question]) -> Array:
         vectors = np.zeros((len(questions), self._encoder.width), np.float32)
-        pieces = self._head.text_pieces
+        pieces = self._head.text_pieces if self._head.reads_text else 0
         asked = [row for row, q in enumerate(questions) if pieces and q.generated_tokens and q.generated_text]
         if asked:
             texts = [questions[row].generated_text for row in asked]
@@ -101,7 +101,7 @@ class EncoderPredictor(Predictor):
         return vectors
 
     def _progress(self, question: Question, facts: PromptFacts) -> Array:
-        text = question.generated_text if self._head.text_pieces else ""
+        text = question.generated_text if self._head.reads_text else ""
         return progress_facts(facts, text, question.generated_tokens)
 
 

@@ -23,9 +23,6 @@ ASKED_AGAIN = 4
 """Later questions that one answer gives at most, drawn from all its windows."""
 
 PROMPT_PIECES = 128
-TEXT_PIECES = 48
-"""Word pieces of the answer's end that are read: 64 more cost 6 ms a question and tell little more."""
-
 Array: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -71,7 +68,8 @@ def make_examples(
     encoder: Encoder,
     *,
     seed: int,
-    text_pieces: int = TEXT_PIECES,
+    reads_text: bool,
+    text_pieces: int,
     progress: Progress | None = None,
 ) -> Examples:
     """Encodes every prompt once and the answers' texts at their windows.
@@ -80,15 +78,16 @@ def make_examples(
         rows: recorded answers.
         encoder: gives the vectors.
         seed: draws the windows.
-        text_pieces: word pieces of the text so far; 0: rows have no text, only lengths.
+        reads_text: whether the answers' text is used at all; False where rows have lengths only.
+        text_pieces: word pieces of the text so far that are encoded; 0: none.
         progress: told how far it is.
     """
     asked = [(row, out) for row in range(len(rows)) for out in _windows(rows[row], np.random.default_rng((seed, row)))]
     unique: dict[str, int] = {}
     for row in rows:
         unique.setdefault(row.prompt, len(unique))
-    texts = [_so_far(rows[row], out) if text_pieces else "" for row, out in asked]
-    total = len(unique) + sum(bool(text) for text in texts)
+    texts = [_so_far(rows[row], out) if reads_text else "" for row, out in asked]
+    total = len(unique) + sum(bool(text and text_pieces) for text in texts)
     done = 0
 
     def embed(text: str, pieces: int, *, end: bool) -> Array:
@@ -103,7 +102,7 @@ def make_examples(
     facts: list[PromptFacts] = [prompt_facts(row.prompt, row.prompt_tokens) for row in rows]
     inputs = HeadInputs(
         prompt=vectors[[unique[rows[row].prompt] for row, _ in asked]],
-        text=np.stack([embed(text, text_pieces, end=True) if text else nothing for text in texts]),
+        text=np.stack([embed(text, text_pieces, end=True) if text and text_pieces else nothing for text in texts]),
         facts=[facts[row] for row, _ in asked],
         progress=np.stack(
             [progress_facts(facts[row], text, out) for (row, out), text in zip(asked, texts, strict=True)]

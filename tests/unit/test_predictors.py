@@ -296,7 +296,7 @@ def _say(folder: Path, **fields: object) -> None:
         (lambda folder: (folder / "head.safetensors").unlink(), "head.safetensors can't be read"),
         (lambda folder: _say(folder, format="pickle"), "format 'pickle'"),
         (lambda folder: _say(folder, features_version=0), "train it again"),
-        (lambda folder: _say(folder, text_pieces=10**9), "word pieces"),
+        (lambda folder: _say(folder, text_pieces=10**9), "what it reads"),
         (lambda folder: _say(folder, encoder_sha256="0" * 64), "expected 0000000000000000"),
     ],
 )

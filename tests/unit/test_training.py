@@ -144,7 +144,7 @@ def test_the_card_says_what_it_was_made_from(trained: tuple[Path, dict[str, obje
     assert head.sha256 == report["sha256"]
     assert head.card["data"][0]["rows"] == 200
     assert head.card["held_out_folds"] == 2
-    assert head.text_pieces > 0
+    assert head.reads_text
 
 
 def test_the_same_seed_gives_the_same_head(trained: tuple[Path, dict[str, object]]) -> None:
