@@ -7,7 +7,7 @@ engine a tenth of its steps on two cores.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def plan_cpus(engine: str, workers: int) -> list[tuple[int, ...]]:
 
 
 @contextmanager
-def kept_off(cpus: list[tuple[int, ...]]) -> Iterator[None]:
+def kept_off(cpus: list[tuple[int, ...]]) -> Generator[None]:
     """This process, and what it starts meanwhile, stays off these CPUs; afterwards it may use all of its own again."""
     if not cpus:
         yield
