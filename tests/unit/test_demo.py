@@ -46,7 +46,7 @@ def test_load_is_the_stated_multiple_for_the_stated_time_and_half_ls() -> None:
     assert plan[-1].arrival_s == pytest.approx(60)
     latency = [each for each in plan if each.service_class == LS]
     assert len(latency) == len(plan) // 2
-    assert {(each.tenant, each.ttft_ms, each.tpot_ms) for each in latency} == {("interactive", 40.0, 4.5)}
+    assert {(each.tenant, each.ttft_ms, each.tpot_ms) for each in latency} == {("interactive", 40.0, 7.5)}
     assert plan == load_plan(settings(), CAPACITY, IDLE, seed=1)
 
 
