@@ -17,6 +17,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from fairlead.config import ConfigError, PredictorConfig
 from fairlead.lengths import MAX_TOKENS, LengthDistribution
@@ -48,6 +49,8 @@ class EncoderPredictor(Predictor):
     @classmethod
     def open(cls, config: PredictorConfig) -> EncoderPredictor:
         """Loads the head, then the encoder that it was trained on."""
+        # The matrices are small: more BLAS threads would only spin on the engine's cores.
+        threadpool_limits(config.threads, user_api="blas")
         head = Head.loaded(config.head or SHIPPED_HEAD)
         default = type(config).model_fields["encoder"].default
         name = head.encoder
