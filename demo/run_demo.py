@@ -82,8 +82,7 @@ async def _demo(settings: Settings) -> None:
         async with bench(suite, settings, console) as running:
             idle, capacity = await running.calibrate()
             _print_calibration(console, settings, idle, capacity)
-            per_seed, first = await _all_runs(running, settings, idle, capacity)
-    write_summary(settings, summary(settings, idle, capacity, per_seed, _about(settings, time.monotonic() - start_s)))
+            per_seed, first = await _all_runs(running, settings, idle, capacity, start_s)
     target_ms = settings.ttft_multiple * idle.ttft_ms
     plots = plot_all(first, settings.out, ttft_target_ms=target_ms, timeline=(BASELINE, "slo"))
     policies = mean_over_seeds(per_seed)
@@ -93,9 +92,12 @@ async def _demo(settings: Settings) -> None:
 
 
 async def _all_runs(
-    running: Bench, settings: Settings, idle: Idle, capacity: Capacity
+    running: Bench, settings: Settings, idle: Idle, capacity: Capacity, start_s: float
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[Record]]]:
-    """Figures of every run by label, one entry a seed; and the records of the first seed, for the plots."""
+    """Figures of every run by label, one entry a seed; and the records of the first seed, for the plots.
+
+    summary.json is written anew after each seed, so that a run that is broken off still tells what it had.
+    """
     labels = [run.label for run in runs_of(settings, 0)]
     per_seed: dict[str, list[dict[str, Any]]] = {label: [] for label in labels}
     first: dict[str, list[Record]] = {label: [] for label in labels}
@@ -109,6 +111,8 @@ async def _all_runs(
             per_seed[run.label].append({"seed": seed, **found})
             if index == 0:
                 first[run.label] = records
+        done = replace(settings, seeds=index + 1)
+        write_summary(done, summary(done, idle, capacity, per_seed, _about(done, time.monotonic() - start_s)))
     return per_seed, first
 
 
