@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fairlead.v1 import types_pb2, worker_pb2
 from scheduler_svc.core.types import AdmitRefusal, Change, Outcome, Rules, StepCost
 
@@ -47,15 +49,7 @@ def refusal_from_wire(reason: worker_pb2.AdmitRefusalReason) -> AdmitRefusal:
 
 def rules_to_wire(rules: Rules) -> worker_pb2.StepRules:
     """How a step is filled, for the worker."""
-    return worker_pb2.StepRules(
-        class_tiers=rules.class_tiers,
-        step_budget=rules.step_budget,
-        displace=rules.displace,
-        evict=rules.evict,
-        step_seats=rules.step_seats,
-        be_share=rules.be_share,
-        max_itl_factor=rules.max_itl_factor,
-    )
+    return worker_pb2.StepRules(**asdict(rules))
 
 
 def cost_from_wire(model: worker_pb2.StepModel) -> StepCost | None:
