@@ -1,7 +1,7 @@
 """Which CPUs a suite on this machine uses: an engine on a CPU keeps one to itself.
 
-Each token of each client wakes several processes. The kernel likes to wake them where the engine runs, which costs the
-engine a tenth of its steps on two cores.
+Each token of each client wakes several processes. The kernel likes to wake them where the engine runs, which
+interrupts its steps.
 """
 
 from __future__ import annotations
