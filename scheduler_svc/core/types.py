@@ -6,10 +6,14 @@ shell uses it as the worker protocol's handle.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 from fairlead.lengths import LengthDistribution
+
+
+OptionValue = bool | int | float | str
 
 
 class Outcome(Enum):
@@ -73,7 +77,11 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A request was accepted. `received_tokens` were already sent to the client by an earlier scheduler."""
+    """A request was accepted.
+
+    `received_tokens` were already sent to the client by an earlier scheduler; `length_hint_tokens` is the answer's true
+    length, where an operator (or the simulator) tells it.
+    """
 
     job_id: int
     tenant: str
@@ -87,6 +95,7 @@ class Arrived:
     completion_ms: float | None = None
     expires_ms: float | None = None
     received_tokens: int = 0
+    length_hint_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,7 @@ class PolicySettings:
         be_share: of step tokens and seats, for the oldest BE request.
         max_itl_factor: longest step while LS decodes run, in multiples of the least TPOT target.
         repredict: "auto" (as the policy wants), "always" or "never".
+        options: of the policy itself, (name, value) each; texts are converted. `policies/options.py` checks them.
     """
 
     step_seats: int | None = None
@@ -198,6 +208,7 @@ class PolicySettings:
     be_share: float = 0.05
     max_itl_factor: float = 4.0
     repredict: str = "auto"
+    options: tuple[tuple[str, OptionValue], ...] = ()
 
 
 Event = (
@@ -263,7 +274,24 @@ class End:
     detail: str
 
 
-Decision = AskPrediction | Assign | Reorder | CancelOn | End
+@dataclass(frozen=True, slots=True)
+class PolicyFault:
+    """A policy raised, took too long or answered nonsense; what held before holds on. For the log, no one acts on it.
+
+    Attributes:
+        policy: its name.
+        hook: the method that failed.
+        detail: what went wrong, the last time.
+        count: times since the last such decision.
+    """
+
+    policy: str
+    hook: str
+    detail: str
+    count: int
+
+
+Decision = AskPrediction | Assign | Reorder | CancelOn | End | PolicyFault
 
 
 @dataclass(slots=True)
@@ -282,6 +310,8 @@ class Job:
         cost: what the policy derives from the distribution (remaining tokens, or ms of work), kept between windows.
         remaining_high: tokens still to come at the quantile that memory reckons with, kept between windows.
         key: its place in the order; smaller first.
+        review_at: output tokens at which the policy wants to set another key, even within a window.
+        state: what the policy in force keeps about this job; no other reads it.
         first_assigned_ms, first_token_ms, last_token_ms: None before.
     """
 
@@ -299,6 +329,8 @@ class Job:
     cost: float = 0.0
     remaining_high: float = 0.0
     key: tuple[float, float] = (0.0, 0.0)
+    review_at: float = math.inf
+    state: object = None
     first_assigned_ms: float | None = None
     first_token_ms: float | None = None
     last_token_ms: float | None = None
