@@ -25,31 +25,31 @@ _sym_db = _symbol_database.Default()
 from fairlead.v1 import types_pb2 as fairlead_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irlead/v1/predictor.proto\x12\x0b\x66\x61irlead.v1\x1a\x17\x66\x61irlead/v1/types.proto\"\xc2\x02\n\x0ePredictRequest\x12\x10\n\x08query_id\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x30\n\rservice_class\x18\x04 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x16\n\x0egenerated_text\x18\x08 \x01(\t\x12\x18\n\x10generated_tokens\x18\t \x01(\r\x12\x18\n\x0btemperature\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12length_hint_tokens\x18\x0b \x01(\rH\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x15\n\x13_length_hint_tokens\"\x99\x01\n\x0fPredictResponse\x12\x10\n\x08query_id\x18\x01 \x01(\x04\x12\x37\n\x0c\x64istribution\x18\x02 \x01(\x0b\x32\x1f.fairlead.v1.LengthDistributionH\x00\x12\x31\n\x07refusal\x18\x03 \x01(\x0b\x32\x1e.fairlead.v1.PredictionRefusalH\x00\x42\x08\n\x06result\"Y\n\x11PredictionRefusal\x12\x34\n\x06reason\x18\x01 \x01(\x0e\x32$.fairlead.v1.PredictionRefusalReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"@\n\x0eObserveRequest\x12.\n\x0cobservations\x18\x01 \x03(\x0b\x32\x18.fairlead.v1.Observation\"\xfb\x01\n\x0bObservation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x30\n\rservice_class\x18\x03 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x15\n\routput_tokens\x18\x06 \x01(\r\x12%\n\x07outcome\x18\x07 \x01(\x0e\x32\x14.fairlead.v1.Outcome\x12\x32\n\tpredicted\x18\x08 \x01(\x0b\x32\x1f.fairlead.v1.LengthDistribution\"\"\n\x0fObserveResponse\x12\x0f\n\x07learned\x18\x01 \x01(\r\"!\n\x1fPredictorServiceDescribeRequest\"d\n PredictorServiceDescribeResponse\x12\x11\n\tpredictor\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t*\xbd\x01\n\x17PredictionRefusalReason\x12)\n%PREDICTION_REFUSAL_REASON_UNSPECIFIED\x10\x00\x12(\n$PREDICTION_REFUSAL_REASON_OVERLOADED\x10\x01\x12%\n!PREDICTION_REFUSAL_REASON_INVALID\x10\x02\x12&\n\"PREDICTION_REFUSAL_REASON_INTERNAL\x10\x03\x32\x8b\x02\n\x10PredictorService\x12H\n\x07Predict\x12\x1b.fairlead.v1.PredictRequest\x1a\x1c.fairlead.v1.PredictResponse(\x01\x30\x01\x12\x44\n\x07Observe\x12\x1b.fairlead.v1.ObserveRequest\x1a\x1c.fairlead.v1.ObserveResponse\x12g\n\x08\x44\x65scribe\x12,.fairlead.v1.PredictorServiceDescribeRequest\x1a-.fairlead.v1.PredictorServiceDescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irlead/v1/predictor.proto\x12\x0b\x66\x61irlead.v1\x1a\x17\x66\x61irlead/v1/types.proto\"\xeb\x02\n\x0ePredictRequest\x12\x10\n\x08query_id\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x30\n\rservice_class\x18\x04 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x16\n\x0egenerated_text\x18\x08 \x01(\t\x12\x18\n\x10generated_tokens\x18\t \x01(\r\x12\x18\n\x0btemperature\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12length_hint_tokens\x18\x0b \x01(\rH\x01\x88\x01\x01\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\x12\x12\n\ntracestate\x18\r \x01(\tB\x0e\n\x0c_temperatureB\x15\n\x13_length_hint_tokens\"\x99\x01\n\x0fPredictResponse\x12\x10\n\x08query_id\x18\x01 \x01(\x04\x12\x37\n\x0c\x64istribution\x18\x02 \x01(\x0b\x32\x1f.fairlead.v1.LengthDistributionH\x00\x12\x31\n\x07refusal\x18\x03 \x01(\x0b\x32\x1e.fairlead.v1.PredictionRefusalH\x00\x42\x08\n\x06result\"Y\n\x11PredictionRefusal\x12\x34\n\x06reason\x18\x01 \x01(\x0e\x32$.fairlead.v1.PredictionRefusalReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"@\n\x0eObserveRequest\x12.\n\x0cobservations\x18\x01 \x03(\x0b\x32\x18.fairlead.v1.Observation\"\xfb\x01\n\x0bObservation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x30\n\rservice_class\x18\x03 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x15\n\routput_tokens\x18\x06 \x01(\r\x12%\n\x07outcome\x18\x07 \x01(\x0e\x32\x14.fairlead.v1.Outcome\x12\x32\n\tpredicted\x18\x08 \x01(\x0b\x32\x1f.fairlead.v1.LengthDistribution\"\"\n\x0fObserveResponse\x12\x0f\n\x07learned\x18\x01 \x01(\r\"!\n\x1fPredictorServiceDescribeRequest\"d\n PredictorServiceDescribeResponse\x12\x11\n\tpredictor\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t*\xbd\x01\n\x17PredictionRefusalReason\x12)\n%PREDICTION_REFUSAL_REASON_UNSPECIFIED\x10\x00\x12(\n$PREDICTION_REFUSAL_REASON_OVERLOADED\x10\x01\x12%\n!PREDICTION_REFUSAL_REASON_INVALID\x10\x02\x12&\n\"PREDICTION_REFUSAL_REASON_INTERNAL\x10\x03\x32\x8b\x02\n\x10PredictorService\x12H\n\x07Predict\x12\x1b.fairlead.v1.PredictRequest\x1a\x1c.fairlead.v1.PredictResponse(\x01\x30\x01\x12\x44\n\x07Observe\x12\x1b.fairlead.v1.ObserveRequest\x1a\x1c.fairlead.v1.ObserveResponse\x12g\n\x08\x44\x65scribe\x12,.fairlead.v1.PredictorServiceDescribeRequest\x1a-.fairlead.v1.PredictorServiceDescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fairlead.v1.predictor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTIONREFUSALREASON']._serialized_start=1135
-  _globals['_PREDICTIONREFUSALREASON']._serialized_end=1324
+  _globals['_PREDICTIONREFUSALREASON']._serialized_start=1176
+  _globals['_PREDICTIONREFUSALREASON']._serialized_end=1365
   _globals['_PREDICTREQUEST']._serialized_start=70
-  _globals['_PREDICTREQUEST']._serialized_end=392
-  _globals['_PREDICTRESPONSE']._serialized_start=395
-  _globals['_PREDICTRESPONSE']._serialized_end=548
-  _globals['_PREDICTIONREFUSAL']._serialized_start=550
-  _globals['_PREDICTIONREFUSAL']._serialized_end=639
-  _globals['_OBSERVEREQUEST']._serialized_start=641
-  _globals['_OBSERVEREQUEST']._serialized_end=705
-  _globals['_OBSERVATION']._serialized_start=708
-  _globals['_OBSERVATION']._serialized_end=959
-  _globals['_OBSERVERESPONSE']._serialized_start=961
-  _globals['_OBSERVERESPONSE']._serialized_end=995
-  _globals['_PREDICTORSERVICEDESCRIBEREQUEST']._serialized_start=997
-  _globals['_PREDICTORSERVICEDESCRIBEREQUEST']._serialized_end=1030
-  _globals['_PREDICTORSERVICEDESCRIBERESPONSE']._serialized_start=1032
-  _globals['_PREDICTORSERVICEDESCRIBERESPONSE']._serialized_end=1132
-  _globals['_PREDICTORSERVICE']._serialized_start=1327
-  _globals['_PREDICTORSERVICE']._serialized_end=1594
+  _globals['_PREDICTREQUEST']._serialized_end=433
+  _globals['_PREDICTRESPONSE']._serialized_start=436
+  _globals['_PREDICTRESPONSE']._serialized_end=589
+  _globals['_PREDICTIONREFUSAL']._serialized_start=591
+  _globals['_PREDICTIONREFUSAL']._serialized_end=680
+  _globals['_OBSERVEREQUEST']._serialized_start=682
+  _globals['_OBSERVEREQUEST']._serialized_end=746
+  _globals['_OBSERVATION']._serialized_start=749
+  _globals['_OBSERVATION']._serialized_end=1000
+  _globals['_OBSERVERESPONSE']._serialized_start=1002
+  _globals['_OBSERVERESPONSE']._serialized_end=1036
+  _globals['_PREDICTORSERVICEDESCRIBEREQUEST']._serialized_start=1038
+  _globals['_PREDICTORSERVICEDESCRIBEREQUEST']._serialized_end=1071
+  _globals['_PREDICTORSERVICEDESCRIBERESPONSE']._serialized_start=1073
+  _globals['_PREDICTORSERVICEDESCRIBERESPONSE']._serialized_end=1173
+  _globals['_PREDICTORSERVICE']._serialized_start=1368
+  _globals['_PREDICTORSERVICE']._serialized_end=1635
 # @@protoc_insertion_point(module_scope)

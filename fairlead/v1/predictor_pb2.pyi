@@ -20,7 +20,7 @@ PREDICTION_REFUSAL_REASON_INVALID: PredictionRefusalReason
 PREDICTION_REFUSAL_REASON_INTERNAL: PredictionRefusalReason
 
 class PredictRequest(_message.Message):
-    __slots__ = ("query_id", "model", "tenant", "service_class", "prompt_tokens", "max_tokens", "prompt", "generated_text", "generated_tokens", "temperature", "length_hint_tokens")
+    __slots__ = ("query_id", "model", "tenant", "service_class", "prompt_tokens", "max_tokens", "prompt", "generated_text", "generated_tokens", "temperature", "length_hint_tokens", "traceparent", "tracestate")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class PredictRequest(_message.Message):
     GENERATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     LENGTH_HINT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     model: str
     tenant: str
@@ -43,7 +45,9 @@ class PredictRequest(_message.Message):
     generated_tokens: int
     temperature: float
     length_hint_tokens: int
-    def __init__(self, query_id: _Optional[int] = ..., model: _Optional[str] = ..., tenant: _Optional[str] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt: _Optional[str] = ..., generated_text: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., length_hint_tokens: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    tracestate: str
+    def __init__(self, query_id: _Optional[int] = ..., model: _Optional[str] = ..., tenant: _Optional[str] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt: _Optional[str] = ..., generated_text: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., length_hint_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("query_id", "distribution", "refusal")

@@ -133,7 +133,7 @@ class Lead(_message.Message):
     def __init__(self, scheduler_id: _Optional[str] = ..., epoch: _Optional[int] = ..., protocol_version: _Optional[int] = ...) -> None: ...
 
 class Admit(_message.Message):
-    __slots__ = ("handle", "attempt", "request_key", "token_ids", "forced_tokens", "sampling", "service_class", "slo", "age_ms", "cache_salt", "rank", "coalesce_tokens")
+    __slots__ = ("handle", "attempt", "request_key", "token_ids", "forced_tokens", "sampling", "service_class", "slo", "age_ms", "cache_salt", "rank", "coalesce_tokens", "traceparent", "tracestate")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +146,8 @@ class Admit(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     COALESCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     handle: int
     attempt: int
     request_key: str
@@ -158,7 +160,9 @@ class Admit(_message.Message):
     cache_salt: str
     rank: int
     coalesce_tokens: int
-    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., forced_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., age_ms: _Optional[float] = ..., cache_salt: _Optional[str] = ..., rank: _Optional[int] = ..., coalesce_tokens: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    tracestate: str
+    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., forced_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., age_ms: _Optional[float] = ..., cache_salt: _Optional[str] = ..., rank: _Optional[int] = ..., coalesce_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class Ranks(_message.Message):
     __slots__ = ("version", "handles", "rules")
