@@ -4,38 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fairlead.steps import StepModel, StepRules
 
-@dataclass(frozen=True, slots=True)
-class StepModel:
-    """Step time in ms = c0 + c1 * prefill tokens + c2 * decoding sequences + c3 * context tokens in the batch."""
-
-    c0_ms: float
-    c1_ms_per_prefill_token: float
-    c2_ms_per_decode: float
-    c3_ms_per_context_token: float
-
-    def step_ms(self, prefill_tokens: int, decodes: int, context_tokens: int) -> float:
-        """Predicted time of a step, ms."""
-        return (
-            self.c0_ms
-            + self.c1_ms_per_prefill_token * prefill_tokens
-            + self.c2_ms_per_decode * decodes
-            + self.c3_ms_per_context_token * context_tokens
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StepRules:
-    """How a step is filled from the order; the fields are those of `fairlead.v1.StepRules`."""
-
-    class_tiers: bool = False
-    step_budget: bool = False
-    displace: bool = False
-    evict: bool = False
-    be_share: float = 0.0
-    max_itl_factor: float = 4.0
-    yield_when_ahead: bool = False
-    step_seats: int | None = None
+__all__ = ["Held", "StepLimits", "StepModel", "StepPlan", "StepRules"]
 
 
 @dataclass(slots=True)

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fairlead.lengths import LengthDistribution
+from fairlead.steps import StepModel as StepCost
+from fairlead.steps import StepRules as Rules
 
+DEFAULT_COST = StepCost()
+"""The pace of a worker that has told none yet."""
 
 OptionValue = bool | int | float | str
 
@@ -46,30 +50,6 @@ class AdmitRefusal(Enum):
     DRAINING = "draining"
     INVALID = "invalid"
     DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How a worker fills a step; the fields are those of `fairlead.v1.StepRules`."""
-
-    class_tiers: bool = False
-    step_budget: bool = False
-    displace: bool = False
-    evict: bool = False
-    step_seats: int | None = None
-    be_share: float = 0.0
-    max_itl_factor: float = 4.0
-    yield_when_ahead: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StepCost:
-    """A worker's step-time model: step ms = c0 + c1 * prefill tokens + c2 * decodes + c3 * context tokens."""
-
-    c0_ms: float = 6.0
-    c1_ms_per_prefill_token: float = 0.045
-    c2_ms_per_decode: float = 0.05
-    c3_ms_per_context_token: float = 0.00025
 
 
 # Events
@@ -163,7 +143,7 @@ class WorkerUp:
     kv_blocks: int
     kv_block_tokens: int
     max_held: int
-    cost: StepCost = StepCost()
+    cost: StepCost = DEFAULT_COST
 
 
 @dataclass(frozen=True, slots=True)

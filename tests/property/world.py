@@ -36,7 +36,7 @@ from scheduler_svc.core.types import (
     WorkerUp,
 )
 from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, StepResult
-from worker_svc.ordering import StepModel, StepRules
+from worker_svc.ordering import StepModel
 
 MODEL = "demo"
 
@@ -156,8 +156,7 @@ class World:
                 assert decision.forced_tokens == client.received, self._broken("I2: forced tokens are not those sent")
                 self._down(decision.worker, lambda worker: self._admit(worker, decision))
             case Reorder():
-                rules = None if decision.rules is None else StepRules(**_fields(decision.rules))
-                self._down(decision.worker, lambda worker: worker.engine.set_ranks(decision.job_ids, rules))
+                self._down(decision.worker, lambda worker: worker.engine.set_ranks(decision.job_ids, decision.rules))
             case CancelOn():
                 self._down(decision.worker, lambda worker: self._cancel(worker, decision))
             case End():
@@ -381,7 +380,3 @@ class World:
             free, whole = worker.engine.free_blocks, worker.engine.limits.kv_blocks
             assert free == whole, self._broken(f"I4: {worker.name} has {free} of {whole} blocks back")
             assert self.core.workers[worker.name].placed == 0, self._broken(f"I1: {worker.name} still holds something")
-
-
-def _fields(rules: object) -> dict[str, object]:
-    return {name: getattr(rules, name) for name in StepRules.__dataclass_fields__}
