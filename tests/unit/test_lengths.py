@@ -207,3 +207,36 @@ def test_one_question_is_cheap() -> None:
             law.mean_remaining(a)
         best = min(best, (time.perf_counter() - start) / 100)
     assert best < 120e-6, f"{best * 1e6:.0f} microseconds for one cost and one mean"
+
+
+@settings(max_examples=80, deadline=None)
+@given(distributions(), st.floats(0, 1), st.floats(1.01, 6.0))
+def test_what_is_given_a_agrees_with_the_whole(distribution: LengthDistribution, share: float, factor: float) -> None:
+    a = max(share * distribution.max_tokens * 0.9, distribution.generated_tokens)
+    rest = distribution.given(a)
+    assert rest.generated_tokens == pytest.approx(a)
+    assert rest.max_tokens >= min(distribution.max_tokens, a + 1)
+    ahead = [t for t in distribution.tokens if a * 1.00002 < t < distribution.max_tokens * 0.9999]
+    for t in ahead:
+        assert rest.survival(t, a) == pytest.approx(distribution.survival(t, a), abs=1e-4)
+    if ahead and distribution.survival(ahead[-1], a) > 1e-6:
+        t = min(ahead[-1] * factor, distribution.max_tokens * 0.999)
+        assert rest.survival(t, a) == pytest.approx(distribution.survival(t, a), rel=1e-3, abs=1e-6)
+
+
+def test_the_tail_is_the_stated_one() -> None:
+    law = LengthDistribution((0.5, 0.9), (100.0, 300.0), tail_index=2.0)
+    for factor in (2, 10, 100):
+        assert law.survival(300.0 * factor) == pytest.approx(0.1 * factor**-2.0, rel=1e-6)
+    # The mean residual life of a Pareto tail grows with the age: a / (k - 1).
+    assert law.mean_remaining(2000) == pytest.approx(2000, rel=0.01)
+    assert law.given(2000).mean_remaining() == pytest.approx(2000, rel=0.01)
+
+
+def test_thousands_are_asked_at_once() -> None:
+    random = np.random.default_rng(2)
+    laws = [LengthDistribution.lognormal(float(m), 0.6) for m in random.uniform(20, 900, 3000)]
+    a = random.uniform(0, 400, 3000)
+    remaining = LengthBatch(laws).mean_remaining(a)
+    for i in random.integers(0, 3000, 50):
+        assert remaining[i] == pytest.approx(laws[i].mean_remaining(float(a[i])), rel=1e-9)
