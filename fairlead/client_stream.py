@@ -106,6 +106,7 @@ class Progress:
     accepted: Accepted | None = None
     finished: Finished | None = None
     _token_ids: list[int] = field(default_factory=list[int])
+    _tail_at: int = -1
 
     @property
     def request_id(self) -> str:
@@ -131,7 +132,7 @@ class Progress:
 
     def _take_delta(self, message: inference.Delta) -> Delta | None:
         end = message.first_token + message.token_count
-        if message.token_count and end <= self.next_token:
+        if (message.token_count or self._tail_at == end) and end <= self.next_token:
             return None
         if message.first_token != self.next_token:
             raise Broken(f"a delta of tokens {message.first_token} to {end} came where {self.next_token} was due")
@@ -140,6 +141,9 @@ class Progress:
         self._token_ids.extend(delta.token_ids)
         if delta.token_count:
             self.breaks = 0
+        else:
+            # Text after the last token comes once; a stream taken up again at the same token brings it once more.
+            self._tail_at = end
         return delta
 
     def after_break(self, why: FairleadError, retry: Retry) -> inference.AttachRequest:

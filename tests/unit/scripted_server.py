@@ -74,7 +74,7 @@ class Scripted(inference_pb2_grpc.InferenceServiceServicer):
             yield {"accepted": inference.Accepted(request_id=request.request_id, model="m", tenant="t", max_tokens=9)}
         for first, count in stream.deltas:
             held = range(first, first + count) if ids else ()
-            text = "".join(f"<{index}>" for index in range(first, first + count))
+            text = "".join(f"<{index}>" for index in range(first, first + count)) or "<tail>"
             yield {
                 "delta": inference.Delta(
                     first_token=first,

@@ -131,6 +131,16 @@ async def test_gap_is_not_passed_on_but_asked_for_again() -> None:
     assert tokens(events) == [0, 1, 2, 3, 4]
 
 
+async def test_text_after_the_last_token_comes_once_though_its_stream_broke_right_after_it() -> None:
+    tail = (2, 0)
+    servicer = Scripted(Stream([(0, 2), tail], "drop"), Stream([tail], "drop"), Stream([tail]))
+    async with connected(servicer) as (client, _):
+        completion = await client.complete("hello")
+    assert completion.text == "<0><1><tail>"
+    assert completion.outcome is Outcome.STOP
+    assert [call.from_token for call in servicer.calls[1:]] == [2, 2]
+
+
 async def test_reattaching_is_bounded_and_counts_only_breaks_without_progress() -> None:
     stuck = [Stream([(0, 1)], "drop"), *[Stream([], "drop") for _ in range(10)]]
     async with connected(Scripted(*stuck), Retry(reattach_attempts=3, seed=1)) as (client, _):
