@@ -7,6 +7,10 @@ same names and fields. Plain data, standard library only; imports nothing of our
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Chunking = Literal["auto", "fixed", "slack"]
+"""How much prefill a step takes: sized like the step (`auto`), up to a fixed number, or by the least LS slack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,15 @@ class StepRules:
         be_share: share of step tokens, and one seat, for the oldest BE request; 0: none.
         max_itl_factor: longest step while LS decodes run, in multiples of the least TPOT target.
         yield_when_ahead: an LS decode more than one TPOT ahead of its pace yields its seat to an LS prefill.
+        relegate_late: an LS prefill that has missed its TTFT target moves behind those that have not.
+        hold_be_decodes: the step budget binds BE decodes too; off: BE prefill alone.
+        min_chunk_tokens: prefill that the most urgent waiting LS request gets however little time is left (twice as
+            much once half its TTFT target is used up).
+        chunking: "auto": prefill is sized by the step budget, where there is one; "fixed": at most `chunk_tokens` in a
+            step, whatever its time; "slack": the step ends by the least slack of its LS decodes, under any policy.
+        chunk_tokens: most prefill tokens in a step under "fixed"; None: the engine's token budget.
+        credit_batching: an LS decode takes part once it has saved up a whole credit; each step brings it the least TPOT
+            target over its own.
     """
 
     class_tiers: bool = False
@@ -54,3 +67,9 @@ class StepRules:
     be_share: float = 0.0
     max_itl_factor: float = 4.0
     yield_when_ahead: bool = False
+    relegate_late: bool = True
+    hold_be_decodes: bool = True
+    min_chunk_tokens: int = 512
+    chunking: Chunking = "auto"
+    chunk_tokens: int | None = None
+    credit_batching: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from fairlead.steps import Chunking
 from fairlead.v1 import types_pb2, worker_pb2
 from scheduler_svc.core.types import AdmitRefusal, Change, Outcome, Rules, StepCost
 
@@ -34,6 +35,12 @@ _REFUSAL_FROM_WIRE = {
     worker_pb2.ADMIT_REFUSAL_REASON_DUPLICATE: AdmitRefusal.DUPLICATE,
 }
 
+_CHUNKING_TO_WIRE: dict[Chunking, worker_pb2.ChunkSizing] = {
+    "auto": worker_pb2.CHUNK_SIZING_UNSPECIFIED,
+    "fixed": worker_pb2.CHUNK_SIZING_FIXED,
+    "slack": worker_pb2.CHUNK_SIZING_SLACK,
+}
+
 
 def class_to_wire(latency_sensitive: bool) -> types_pb2.ServiceClass:
     """The contract's name of a class."""
@@ -49,7 +56,7 @@ def refusal_from_wire(reason: worker_pb2.AdmitRefusalReason) -> AdmitRefusal:
 
 def rules_to_wire(rules: Rules) -> worker_pb2.StepRules:
     """How a step is filled, for the worker."""
-    return worker_pb2.StepRules(**asdict(rules))
+    return worker_pb2.StepRules(**(asdict(rules) | {"chunking": _CHUNKING_TO_WIRE[rules.chunking]}))
 
 
 def cost_from_wire(model: worker_pb2.StepModel) -> StepCost | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from fairlead.config import PROTOCOL_VERSION, ClassDefaults
 from fairlead.rpc import invalid
+from fairlead.steps import Chunking
 from fairlead.v1 import types_pb2, worker_pb2
 from worker_svc.engines.base import BadPrompt, EngineInfo, EngineRequest, Sampling
 from worker_svc.ordering import StepModel, StepRules
@@ -17,6 +18,11 @@ _DEFAULTS = ClassDefaults()
 _CLASSES = {
     types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE: True,
     types_pb2.SERVICE_CLASS_BEST_EFFORT: False,
+}
+_CHUNKING: dict[worker_pb2.ChunkSizing, Chunking] = {
+    worker_pb2.CHUNK_SIZING_UNSPECIFIED: "auto",
+    worker_pb2.CHUNK_SIZING_FIXED: "fixed",
+    worker_pb2.CHUNK_SIZING_SLACK: "slack",
 }
 # field: (least, most, whether the least itself is allowed)
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -106,15 +112,26 @@ def step_rules(rules: worker_pb2.StepRules, slots: int) -> StepRules:
         raise invalid("ranks.rules.max_itl_factor", "must be a positive number where step_budget is on")
     if rules.HasField("step_seats") and rules.step_seats < 1:
         raise invalid("ranks.rules.step_seats", "must be at least 1")
+    if rules.HasField("chunk_tokens") and rules.chunk_tokens < 1:
+        raise invalid("ranks.rules.chunk_tokens", "must be at least 1; leave it out for the engine's token budget")
+    if rules.chunking not in _CHUNKING:
+        raise invalid("ranks.rules.chunking", "must be unspecified, fixed or slack")
+    default = StepRules()
     return StepRules(
         class_tiers=rules.class_tiers,
         step_budget=rules.step_budget,
         displace=rules.displace,
         evict=rules.evict,
         be_share=rules.be_share,
-        max_itl_factor=rules.max_itl_factor if rules.step_budget else StepRules().max_itl_factor,
+        max_itl_factor=rules.max_itl_factor if rules.step_budget else default.max_itl_factor,
         yield_when_ahead=rules.yield_when_ahead,
         step_seats=min(rules.step_seats, slots) if rules.HasField("step_seats") else None,
+        relegate_late=rules.relegate_late if rules.HasField("relegate_late") else default.relegate_late,
+        hold_be_decodes=rules.hold_be_decodes if rules.HasField("hold_be_decodes") else default.hold_be_decodes,
+        min_chunk_tokens=rules.min_chunk_tokens if rules.HasField("min_chunk_tokens") else default.min_chunk_tokens,
+        chunking=_CHUNKING[rules.chunking],
+        chunk_tokens=rules.chunk_tokens if rules.HasField("chunk_tokens") else None,
+        credit_batching=rules.credit_batching,
     )
 
 

@@ -5,13 +5,14 @@ returns a token quota for each sequence that takes part. A running sequence with
 seat and keeps its KV cache. Nothing here reads a clock, a file or a random source.
 
 Reading guide: `plan_step` is the decision; `_order` ranks; `step_filler.py` deals seats, tokens, KV blocks
-and time; `step_types.py` holds the data.
+and time; `credits.py` says who has saved up a turn; `step_types.py` holds the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from worker_svc.credits import credits_after, saving_credit
 from worker_svc.step_filler import Filler, slack_ms
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
 
@@ -39,24 +40,27 @@ def plan_step(
         evictions, are within `free_blocks` (I4).
     """
     order = _order(sequences, rules, now_ms)
-    filler = Filler(order, limits, rules, model, now_ms)
-    if rules.class_tiers:
-        filler.fill_by_tier()
-    else:
-        filler.fill_by_rank()
+    saving = saving_credit(order) if rules.credit_batching else frozenset[int]()
+    filler = Filler(order, limits, rules, model, now_ms, saving)
+    filler.fill()
+    if saving and not filler.plan.quotas:  # those with a credit can't run: better early than idle (I5)
+        filler = Filler(order, limits, rules, model, now_ms)
+        filler.fill()
     plan = filler.plan
+    if rules.credit_batching:
+        plan.credits = credits_after(order, plan)
     plan.order = [held.handle for held in order]
     plan.planned_ms = filler.time_ms
     return plan
 
 
-def _prefill_due_ms(held: Held, now_ms: float) -> float:
+def _prefill_due_ms(held: Held, now_ms: float, relegate_late: bool) -> float:
     """When an LS prefill should be done; one that has missed moves back, to keep the rest on time (relegation)."""
     work_ms = WORK_MS_PER_PREFILL_TOKEN * held.left_tokens
     if held.output_tokens:  # evicted in mid-answer: its next token is what is due
         return now_ms + slack_ms(held, now_ms) + work_ms
     deadline_ms = held.arrival_ms + held.ttft_ms
-    return deadline_ms + work_ms + (RELEGATED_BY_MS if now_ms > deadline_ms else 0.0)
+    return deadline_ms + work_ms + (RELEGATED_BY_MS if relegate_late and now_ms > deadline_ms else 0.0)
 
 
 def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[Held]:
@@ -78,6 +82,6 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
             slack = slack_ms(held, now_ms)
             ahead = rules.yield_when_ahead and slack > held.tpot_ms
             return (2 if ahead else 0, slack, held.handle)
-        return (1, _prefill_due_ms(held, now_ms), held.handle)
+        return (1, _prefill_due_ms(held, now_ms, rules.relegate_late), held.handle)
 
     return sorted(sequences, key=key)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
 
 # The constants of the default policy (design: scheduling, "The default policy `slo`").
-MIN_CHUNK_TOKENS = 512
-URGENT_CHUNK_TOKENS = 1024
+URGENT_CHUNKS = 2
 HOPELESS_LATE_MS = 500.0
 TPOT_PACE = 0.96
 STEP_SHARE_OF_TPOT = 0.5
@@ -28,6 +27,7 @@ class Filler:
         rules: StepRules,
         model: StepModel,
         now_ms: float,
+        saving: frozenset[int] = frozenset(),
     ) -> None:
         self.plan = StepPlan()
         self.time_ms = model.c0_ms
@@ -42,16 +42,44 @@ class Filler:
         self._free = limits.free_blocks
         self._resident = sum(1 for held in order if held.resident)
         self._evicted: set[int] = set()
-        self._limit_ms = self._step_limit_ms()
+        self._saving = saving
+        fixed = rules.chunk_tokens if rules.chunking == "fixed" and limits.chunked_prefill else None
+        self._prefill = limits.token_budget if fixed is None else fixed
+        self._limit_ms, self._chunk_ms = self._time_limits()
 
-    def fill_by_rank(self) -> None:
+    def fill(self) -> None:
+        """Deals the whole step."""
+        if self._rules.class_tiers:
+            self._fill_by_tier()
+        elif self._chunk_ms is None:
+            self._fill_by_rank(self._order)
+        else:
+            self._fill_by_slack()
+
+    def _fill_by_rank(self, order: list[Held]) -> None:
         """One pass in rank order; a chunk takes what is left of the token budget."""
+        for held in order:
+            if self._seats <= 0 or self._tokens <= 0:
+                return
+            if held.handle not in self.plan.quotas:
+                self._give(held, held.left_tokens)
+
+    def _fill_by_slack(self) -> None:
+        """Seats by rank; chunks are what the decodes in these seats leave of the time, but for a least one."""
+        seats = [held for held in self._order if held.admissible and held.handle not in self._saving][: self._seats]
+        self._fill_by_rank([held for held in seats if held.decoding and held.resident])
+        least = self._rules.min_chunk_tokens
         for held in self._order:
             if self._seats <= 0 or self._tokens <= 0:
                 return
-            self._give(held, held.left_tokens)
+            if held.handle in self.plan.quotas:
+                continue
+            in_time = held.left_tokens if held.decoding else max(least, self._tokens_in_time(held, self._chunk_ms))
+            given = self._give(held, min(held.left_tokens, in_time)) if in_time >= 1 else 0
+            if given and not held.decoding:
+                least = 0
 
-    def fill_by_tier(self) -> None:
+    def _fill_by_tier(self) -> None:
         """LS decodes, LS prefill, then BE decodes and BE prefill while the step still ends in time for them."""
         best_effort = [held for held in self._order if not held.latency_sensitive]
         self._give_share(best_effort)
@@ -83,21 +111,27 @@ class Filler:
                 return
 
     def _give_in_time(self, group: list[Held]) -> None:
+        decode_ms = self._limit_ms if self._rules.hold_be_decodes else None
         for held in group:
             if self._seats <= 0 or self._tokens <= 0:
                 return
             if held.handle in self.plan.quotas:
                 continue
-            tokens = held.left_tokens
-            if self._limit_ms is not None:
-                tokens = min(tokens, self._tokens_in_time(held))
+            tokens = min(held.left_tokens, self._tokens_in_time(held, decode_ms if held.decoding else self._chunk_ms))
             if tokens >= 1:
                 self._give(held, tokens)
 
+    def _time_limits(self) -> tuple[float | None, float | None]:
+        """When the step must end for the sake of its LS decodes: as BE decodes are held to it, and as chunks are."""
+        rules = self._rules
+        budget = rules.step_budget and rules.class_tiers
+        if not budget and rules.chunking != "slack":
+            return None, None
+        limit_ms = self._step_limit_ms()
+        return (limit_ms if budget else None), (None if rules.chunking == "fixed" else limit_ms)
+
     def _step_limit_ms(self) -> float | None:
         """Longest that this step may last for the sake of the LS decodes in it; None: no bound but tokens."""
-        if not self._rules.step_budget:
-            return None
         decodes = [
             (held.tpot_ms, slack)
             for held in self._order
@@ -112,10 +146,11 @@ class Filler:
         least_slack_ms = min(slack for _, slack in decodes)
         return min(max(STEP_SHARE_OF_TPOT * tpot_ms, least_slack_ms), self._rules.max_itl_factor * tpot_ms)
 
-    def _tokens_in_time(self, held: Held) -> int:
-        """How many of its tokens still end by the step's limit."""
-        assert self._limit_ms is not None
-        left_ms = self._limit_ms - self.time_ms - self._model.c3_ms_per_context_token * held.context_tokens
+    def _tokens_in_time(self, held: Held, limit_ms: float | None) -> int:
+        """How many of its tokens still end by the limit; all of them where there is none."""
+        if limit_ms is None:
+            return held.left_tokens
+        left_ms = limit_ms - self.time_ms - self._model.c3_ms_per_context_token * held.context_tokens
         if held.decoding:
             return held.left_tokens if left_ms >= self._model.c2_ms_per_decode else 0
         if left_ms < 0:
@@ -125,16 +160,18 @@ class Filler:
 
     def _prefill_allowance(self, first: Held) -> float:
         """Prefill tokens for all LS requests of this step; the most urgent one decides how many at least."""
-        if self._limit_ms is None:
+        if self._chunk_ms is None:
             return self._limits.token_budget
         waited_ms = self._now_ms - first.arrival_ms
-        least = URGENT_CHUNK_TOKENS if waited_ms > 0.5 * first.ttft_ms else MIN_CHUNK_TOKENS
-        return max(least, self._tokens_in_time(first))
+        least = self._rules.min_chunk_tokens * (URGENT_CHUNKS if waited_ms > 0.5 * first.ttft_ms else 1)
+        return max(least, self._tokens_in_time(first, self._chunk_ms))
 
     def _give(self, held: Held, tokens: int) -> int:
         """Gives up to `tokens` to one sequence if seat, token budget, slot and KV allow; returns what it got."""
-        tokens = min(tokens, self._tokens)
+        tokens = min(tokens, self._tokens if held.decoding else min(self._tokens, self._prefill))
         if self._seats <= 0 or tokens <= 0 or held.handle in self._evicted or not held.admissible:
+            return 0
+        if held.handle in self._saving:
             return 0
         if tokens < held.left_tokens and not self._limits.chunked_prefill:
             return 0
@@ -147,6 +184,8 @@ class Filler:
         self.plan.quotas[held.handle] = tokens
         self._seats -= 1
         self._tokens -= tokens
+        if not held.decoding:
+            self._prefill -= tokens
         model = self._model
         work_ms = model.c2_ms_per_decode if held.decoding else model.c1_ms_per_prefill_token * tokens
         self.time_ms += work_ms + model.c3_ms_per_context_token * held.context_tokens

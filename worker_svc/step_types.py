@@ -28,6 +28,7 @@ class Held:
         ttft_ms, tpot_ms: its targets.
         blocks: KV blocks held.
         admissible: a waiting sequence that the engine could take now (not blocked on a grammar, a KV transfer, ...).
+        credit: of credit batching, saved up over the steps so far; the engine keeps what the plan says.
     """
 
     handle: int
@@ -45,6 +46,7 @@ class Held:
     tpot_ms: float
     blocks: int
     admissible: bool = True
+    credit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class StepPlan:
         admit: waiting handles that enter now, in this order.
         evict: resident handles whose KV is dropped now, so that the first of `admit` fits.
         planned_ms: predicted step time.
+        credits: what each running LS decode has saved up after this step; empty without credit batching.
     """
 
     quotas: dict[int, int] = field(default_factory=dict[int, int])
@@ -87,3 +90,4 @@ class StepPlan:
     admit: list[int] = field(default_factory=list[int])
     evict: list[int] = field(default_factory=list[int])
     planned_ms: float = 0.0
+    credits: dict[int, float] = field(default_factory=dict[int, float])

@@ -8,6 +8,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ChunkSizing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHUNK_SIZING_UNSPECIFIED: _ClassVar[ChunkSizing]
+    CHUNK_SIZING_FIXED: _ClassVar[ChunkSizing]
+    CHUNK_SIZING_SLACK: _ClassVar[ChunkSizing]
+
 class SequenceChangeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SEQUENCE_CHANGE_KIND_UNSPECIFIED: _ClassVar[SequenceChangeKind]
@@ -23,6 +29,9 @@ class AdmitRefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ADMIT_REFUSAL_REASON_DRAINING: _ClassVar[AdmitRefusalReason]
     ADMIT_REFUSAL_REASON_INVALID: _ClassVar[AdmitRefusalReason]
     ADMIT_REFUSAL_REASON_DUPLICATE: _ClassVar[AdmitRefusalReason]
+CHUNK_SIZING_UNSPECIFIED: ChunkSizing
+CHUNK_SIZING_FIXED: ChunkSizing
+CHUNK_SIZING_SLACK: ChunkSizing
 SEQUENCE_CHANGE_KIND_UNSPECIFIED: SequenceChangeKind
 SEQUENCE_CHANGE_KIND_STARTED: SequenceChangeKind
 SEQUENCE_CHANGE_KIND_PAUSED: SequenceChangeKind
@@ -175,7 +184,7 @@ class Ranks(_message.Message):
     def __init__(self, version: _Optional[int] = ..., handles: _Optional[_Iterable[int]] = ..., rules: _Optional[_Union[StepRules, _Mapping]] = ...) -> None: ...
 
 class StepRules(_message.Message):
-    __slots__ = ("class_tiers", "step_budget", "displace", "evict", "step_seats", "be_share", "max_itl_factor", "yield_when_ahead")
+    __slots__ = ("class_tiers", "step_budget", "displace", "evict", "step_seats", "be_share", "max_itl_factor", "yield_when_ahead", "relegate_late", "hold_be_decodes", "min_chunk_tokens", "chunking", "chunk_tokens", "credit_batching")
     CLASS_TIERS_FIELD_NUMBER: _ClassVar[int]
     STEP_BUDGET_FIELD_NUMBER: _ClassVar[int]
     DISPLACE_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +193,12 @@ class StepRules(_message.Message):
     BE_SHARE_FIELD_NUMBER: _ClassVar[int]
     MAX_ITL_FACTOR_FIELD_NUMBER: _ClassVar[int]
     YIELD_WHEN_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    RELEGATE_LATE_FIELD_NUMBER: _ClassVar[int]
+    HOLD_BE_DECODES_FIELD_NUMBER: _ClassVar[int]
+    MIN_CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKING_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_BATCHING_FIELD_NUMBER: _ClassVar[int]
     class_tiers: bool
     step_budget: bool
     displace: bool
@@ -192,7 +207,13 @@ class StepRules(_message.Message):
     be_share: float
     max_itl_factor: float
     yield_when_ahead: bool
-    def __init__(self, class_tiers: _Optional[bool] = ..., step_budget: _Optional[bool] = ..., displace: _Optional[bool] = ..., evict: _Optional[bool] = ..., step_seats: _Optional[int] = ..., be_share: _Optional[float] = ..., max_itl_factor: _Optional[float] = ..., yield_when_ahead: _Optional[bool] = ...) -> None: ...
+    relegate_late: bool
+    hold_be_decodes: bool
+    min_chunk_tokens: int
+    chunking: ChunkSizing
+    chunk_tokens: int
+    credit_batching: bool
+    def __init__(self, class_tiers: _Optional[bool] = ..., step_budget: _Optional[bool] = ..., displace: _Optional[bool] = ..., evict: _Optional[bool] = ..., step_seats: _Optional[int] = ..., be_share: _Optional[float] = ..., max_itl_factor: _Optional[float] = ..., yield_when_ahead: _Optional[bool] = ..., relegate_late: _Optional[bool] = ..., hold_be_decodes: _Optional[bool] = ..., min_chunk_tokens: _Optional[int] = ..., chunking: _Optional[_Union[ChunkSizing, str]] = ..., chunk_tokens: _Optional[int] = ..., credit_batching: _Optional[bool] = ...) -> None: ...
 
 class CancelExecution(_message.Message):
     __slots__ = ("handles",)

@@ -10,19 +10,22 @@ from worker_svc.ordering import Held, StepLimits, StepModel, StepPlan, StepRules
 
 @dataclass(frozen=True)
 class Room:
-    """What a plan leaves of a step: tokens, seats, slots, KV blocks and time (None: unbounded)."""
+    """What a plan leaves of a step: tokens, seats, slots, KV blocks and time (None: unbounded).
+
+    `decode_ms` is the time for BE decodes, `chunk_ms` and `chunk` time and tokens for prefill.
+    """
 
     tokens: int
     seats: int
     slots: int
     blocks: int
-    ms: float | None
+    decode_ms: float | None
+    chunk_ms: float | None
+    chunk: int
 
 
 def step_limit_ms(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> float | None:
     """The time that a step may take while LS decodes run (design: scheduling, "Step budget")."""
-    if not (rules.class_tiers and rules.step_budget):
-        return None
     running = [held for held in sequences if held.latency_sensitive and held.decoding and held.resident]
     in_time = [held for held in running if slack_ms(held, now_ms) > -500.0]
     if not in_time:
@@ -64,13 +67,20 @@ def room_left(
         decodes += held.decoding
         prefill += 0 if held.decoding else tokens
     limit_ms = step_limit_ms(sequences, rules, now_ms)
+    left_ms = None if limit_ms is None else limit_ms - model.step_ms(prefill, decodes, context)
+    budget = rules.class_tiers and rules.step_budget
+    by_time = rules.chunking == "slack" or (rules.chunking == "auto" and budget)
+    fixed = rules.chunking == "fixed" and limits.chunked_prefill and rules.chunk_tokens is not None
+    chunk = rules.chunk_tokens if fixed and rules.chunk_tokens is not None else limits.token_budget
     seats = limits.seats if rules.step_seats is None else min(limits.slots, rules.step_seats)
     return Room(
         tokens=limits.token_budget - sum(plan.quotas.values()),
         seats=seats - len(plan.quotas),
         slots=limits.slots - residents,
         blocks=min(blocks, 0) if plan.evict else blocks,
-        ms=None if limit_ms is None else limit_ms - model.step_ms(prefill, decodes, context),
+        decode_ms=left_ms if budget and rules.hold_be_decodes else None,
+        chunk_ms=left_ms if by_time else None,
+        chunk=chunk - prefill,
     )
 
 
@@ -86,12 +96,22 @@ def fits(held: Held, room: Room, limits: StepLimits, model: StepModel) -> bool:
         needed = blocks_for(held.left_tokens, limits.block_tokens) + limits.watermark_blocks
         if room.slots < 1:
             return False
-    if needed > room.blocks:
+    if needed > room.blocks or (not held.decoding and room.chunk < 1):
         return False
-    if room.ms is None or (held.latency_sensitive and held.decoding):
+    ms = room.decode_ms if held.decoding else room.chunk_ms
+    if ms is None or (held.latency_sensitive and held.decoding):
         return True
     work_ms = model.c2_ms_per_decode if held.decoding else model.c1_ms_per_prefill_token
-    return model.c3_ms_per_context_token * held.context_tokens + work_ms <= room.ms
+    return model.c3_ms_per_context_token * held.context_tokens + work_ms <= ms
+
+
+def without_turn(sequences: Sequence[Held], rules: StepRules) -> set[int]:
+    """Credit batching: LS decodes that have not saved up a turn; the one with the least target always has."""
+    running = [held for held in sequences if held.latency_sensitive and held.decoding and held.resident]
+    if not (rules.credit_batching and running):
+        return set()
+    least_ms = min(held.tpot_ms for held in running)
+    return {held.handle for held in running if held.credit + least_ms / held.tpot_ms < 1 - 1e-9}
 
 
 def check_plan(
@@ -113,11 +133,16 @@ def check_plan(
         assert by_handle[handle].admissible
     assert plan.admit == [handle for handle in plan.quotas if not by_handle[handle].resident]
     room = room_left(plan, sequences, limits, rules, model, now_ms)
-    assert min(room.tokens, room.seats, room.slots, room.blocks) >= 0, f"I4: beyond the limits: {room}"
+    assert min(room.tokens, room.seats, room.slots, room.blocks, room.chunk) >= 0, f"I4: beyond the limits: {room}"
+    no_turn = without_turn(sequences, rules)
+    ran_early = no_turn & plan.quotas.keys()
     left_out = [
         held
         for held in sequences
-        if held.handle not in plan.quotas and held.handle not in plan.evict and fits(held, room, limits, model)
+        if (held.handle not in no_turn or ran_early)
+        and held.handle not in plan.quotas
+        and held.handle not in plan.evict
+        and fits(held, room, limits, model)
     ]
     assert not left_out, f"I5: left out although it fits {room}: {left_out}"
     runnable = [held for held in sequences if held.resident or (held.admissible and _could_enter(held, limits))]

@@ -21,6 +21,12 @@ rules = st.builds(
     yield_when_ahead=st.booleans(),
     max_itl_factor=st.sampled_from([0.01, 4.0]),
     step_seats=st.none() | st.integers(1, 20),
+    relegate_late=st.booleans(),
+    hold_be_decodes=st.booleans(),
+    min_chunk_tokens=st.sampled_from([0, 16, 512]),
+    chunking=st.sampled_from(["auto", "fixed", "slack"]),
+    chunk_tokens=st.none() | st.sampled_from([1, 100]),
+    credit_batching=st.booleans(),
 )
 models = st.builds(
     StepModel,
@@ -58,6 +64,7 @@ def _held(draw: st.DrawFn, handle: int) -> Held:
         tpot_ms=draw(st.sampled_from([1.0, 50.0])),
         blocks=blocks_for(context, BLOCK_TOKENS),
         admissible=resident or draw(st.integers(0, 9)) > 0,
+        credit=draw(st.sampled_from([0.0, 0.4, 1.0])),
     )
 
 

@@ -80,6 +80,8 @@ class StepResult:
 class SimulatedCore:
     """Sequences, KV blocks and steps of one simulated engine."""
 
+    sequence_class: type[SimulatedSequence] = SimulatedSequence
+
     def __init__(self, limits: SimulatedLimits, model: StepModel, rules: StepRules | None = None) -> None:
         self.limits = limits
         self.model = model
@@ -131,7 +133,7 @@ class SimulatedCore:
                 f"{prompt_tokens} prompt and {answer_tokens} answer tokens exceed the KV cache of "
                 f"{self.limits.kv_tokens} tokens"
             )
-        self.sequences[handle] = SimulatedSequence(
+        self.sequences[handle] = self.sequence_class(
             handle=handle,
             rank=rank,
             latency_sensitive=latency_sensitive,
@@ -187,6 +189,8 @@ class SimulatedCore:
             self._evict(handle, result)
         self._take_blocks(plan)
         self._note_seats(plan, result)
+        for handle, credit in plan.credits.items():
+            self.sequences[handle].credit = credit
         if plan.quotas:
             self.step_count += 1
             self._run(plan.quotas, now_ms, result)

@@ -194,6 +194,8 @@ class OrderedScheduler(RecordingScheduler):
         if plan.evict:
             limits, plan = self._evict(limits, plan)
         self._arrange(plan)
+        for handle, credit in plan.credits.items():
+            self.book.by_handle[handle].held.credit = credit
         self._plans += 1
         self._plan_ms += (planned - planning) * 1e3
         self._hook_ms += (time.perf_counter() - planned + planning - begun) * 1e3
