@@ -97,6 +97,7 @@ class Executions:
         request.worker_id = self._worker_id
         execution = Execution(request, decision.attempt, out, decision.rank, have_token=out, at_token=out)
         self._running[request.handle] = execution
+        self._shell.telemetry.placed(request, decision.attempt, self._worker_id)
         self._outbox.put(self._admit(execution))
 
     def reorder(self, decision: Reorder) -> None:
@@ -279,4 +280,6 @@ class Executions:
             rank=execution.rank,
             coalesce_tokens=1 if request.latency_sensitive else BE_COALESCE_TOKENS,
         )
+        if request.trace is not None:
+            admit.traceparent, admit.tracestate = request.trace.traceparent, request.trace.tracestate
         return worker_pb2.ExecuteRequest(admit=admit)

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from fairlead.config import Config, ConfigError
 from fairlead.rpc import Server, make_server
 from fairlead.telemetry import get_logger
+from fairlead.telemetry.opening import open_telemetry
 from fairlead.v1 import admin_pb2_grpc, inference_pb2_grpc
 from scheduler_svc import admin, service
 from scheduler_svc.admin import AdminService
@@ -26,6 +27,7 @@ from scheduler_svc.predictor_link import PredictorLink
 from scheduler_svc.requests import Book
 from scheduler_svc.service import InferenceService
 from scheduler_svc.shell import Shell
+from scheduler_svc.telemetry import SchedulerTelemetry
 from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
 from scheduler_svc.worker_pool import WorkerPool, check_addresses
 
@@ -64,7 +66,7 @@ class SchedulerHost:
         predictor: None where none is configured.
 
     Raises:
-        ConfigError: a value that can't be used: tenants, policy, worker addresses, state folder.
+        ConfigError: a value that can't be used: tenants, policy, worker addresses, state folder, telemetry.
         PortTaken: the address can't be listened on.
     """
 
@@ -96,11 +98,14 @@ class SchedulerHost:
         self.address = self._server.address
         epoch = next_epoch(scheduler.state_dir or default_state_dir())
         leadership = Leadership(secrets.token_hex(8), epoch)
+        self._telemetry = open_telemetry(config.telemetry, "scheduler", clock_ms)
+        telemetry = SchedulerTelemetry(self._telemetry, config.telemetry, config.tenants, clock_ms)
         shell = self.shell = Shell(
             core,
             Book(scheduler.finished_kept, epoch),
             max_buffered_tokens=scheduler.max_buffered_tokens,
             clock_ms=clock_ms,
+            telemetry=telemetry,
         )
         self._pool = WorkerPool(
             scheduler.workers,
@@ -111,6 +116,8 @@ class SchedulerHost:
         if scheduler.predictor is not None:
             self.predictor = PredictorLink(scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000)
             shell.forecaster = self.predictor
+        if telemetry.metrics is not None:
+            telemetry.metrics.observe(shell, self._pool, self.predictor)
         intake = Intake(shell, self._pool, scheduler, config.defaults)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(
             InferenceService(shell, intake, authenticator), self._server.server
@@ -146,6 +153,7 @@ class SchedulerHost:
         await self._pool.close()
         if self.predictor is not None:
             await self.predictor.close()
+        await self._telemetry.close()
 
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain."""

@@ -16,6 +16,7 @@ from scheduler_svc.core.admission import RefusalReason
 from scheduler_svc.core.types import Arrived
 from scheduler_svc.requests import Book, Key, Request, Reservation, tokens_agree
 from scheduler_svc.shell import Shell
+from scheduler_svc.telemetry import Asked
 from scheduler_svc.validation import Wanted, check_generate
 from scheduler_svc.wire import class_to_wire
 from scheduler_svc.worker_link import WorkerLink
@@ -43,7 +44,7 @@ class Intake:
         return self._shell.book
 
     async def accept(
-        self, request: inference_pb2.GenerateRequest, tenant: Tenant, time_left_s: float | None
+        self, request: inference_pb2.GenerateRequest, tenant: Tenant, time_left_s: float | None, asked: Asked
     ) -> tuple[Request, int]:
         """Accepts a request, or finds the one that has its id and content already.
 
@@ -51,6 +52,7 @@ class Intake:
             request: as it came.
             tenant: who asks.
             time_left_s: to the deadline of the call; None: it has none.
+            asked: the call's telemetry.
 
         Returns:
             The request, and the first token that the client does not have.
@@ -77,6 +79,7 @@ class Intake:
             tokenized = await self._tokenize(links, request)
             self._check_open(tenant)
             accepted = self._make(tenant, wanted, links, tokenized, request, arrived_ms, time_left_s)
+            asked.accept(accepted)
         finally:
             del self._book.preparing[key]
             reservation.done.set()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpc import aio
 
@@ -25,6 +25,9 @@ from scheduler_svc.outcome import observation
 from scheduler_svc.requests import Request
 from scheduler_svc.shell import Shell
 from scheduler_svc.wire import class_to_wire
+
+if TYPE_CHECKING:
+    from fairlead.telemetry.traces import Trace
 
 MAX_IN_FLIGHT = 2048
 MAX_TEXT_CHARS = 16_384
@@ -44,6 +47,7 @@ class _Question:
     generated_tokens: int
     max_tokens: int
     asked_s: float
+    trace: Trace | None
 
 
 class PredictorLink:
@@ -90,10 +94,11 @@ class PredictorLink:
         """Asks about a live request; a `Predicted` event follows, with or without a distribution."""
         accepted = request.accepted
         if not self.connected or len(self._questions) >= MAX_IN_FLIGHT or generated_tokens >= accepted.max_tokens:
-            self._none(request.handle, generated_tokens)
+            self._none(request.handle, generated_tokens, None, "too_many" if self.connected else "not_connected")
             return
         self._next_id += 1
-        question = _Question(request.handle, generated_tokens, accepted.max_tokens, self._loop.time())
+        trace = self._shell.telemetry.question(request, generated_tokens)
+        question = _Question(request.handle, generated_tokens, accepted.max_tokens, self._loop.time(), trace)
         self._questions[self._next_id] = question
         self._to_write.append(
             predictor_pb2.PredictRequest(
@@ -108,6 +113,8 @@ class PredictorLink:
                 generated_tokens=generated_tokens,
                 temperature=request.sampling.temperature if request.sampling.HasField("temperature") else None,
                 length_hint_tokens=request.length_hint,
+                traceparent=trace.traceparent if trace is not None else "",
+                tracestate=trace.tracestate if trace is not None else "",
             )
         )
         self._news.set()
@@ -196,15 +203,19 @@ class PredictorLink:
 
     def _answered(self, question: _Question, response: predictor_pb2.PredictResponse) -> None:
         distribution: LengthDistribution | None = None
+        reason = "refused"
         if response.WhichOneof("result") == "distribution":
             try:
                 distribution = from_wire(response.distribution, question.max_tokens)
             except ValueError as error:
+                reason = "malformed"
                 self._log.debug("prediction not usable", error=str(error))
         if distribution is None:
-            self._none(question.handle, question.generated_tokens)
+            self._none(question.handle, question.generated_tokens, question.trace, reason)
             return
         self.answered += 1
+        latency_ms = 1000 * (self._loop.time() - question.asked_s)
+        self._shell.telemetry.predicted(question.trace, latency_ms, distribution)
         self._shell.handle(Predicted(question.handle, question.generated_tokens, distribution))
 
     async def _send_observations(self, stub: Any) -> None:
@@ -228,16 +239,17 @@ class PredictorLink:
                 self._timer = self._loop.call_later(left_s, self._time_out)
                 return
             del self._questions[query_id]
-            self._none(question.handle, question.generated_tokens)
+            self._none(question.handle, question.generated_tokens, question.trace, "late")
 
     def _give_up_all(self) -> None:
         self._to_write.clear()
         while self._questions:
             _, question = self._questions.popitem(last=False)
-            self._none(question.handle, question.generated_tokens)
+            self._none(question.handle, question.generated_tokens, question.trace, "stream_broke")
 
-    def _none(self, handle: int, generated_tokens: int) -> None:
+    def _none(self, handle: int, generated_tokens: int, trace: Trace | None, reason: str) -> None:
         self.missing += 1
+        self._shell.telemetry.not_predicted(trace, reason)
         self._shell.handle(Predicted(handle, generated_tokens, None))
 
 

@@ -16,6 +16,7 @@ from fairlead.v1 import inference_pb2, types_pb2
 from scheduler_svc.answer import Answer
 
 if TYPE_CHECKING:
+    from fairlead.telemetry.traces import Trace
     from scheduler_svc.streams import ClientStream
 
 MAX_KEPT_TOKENS = 5_000_000
@@ -47,6 +48,7 @@ class Request:
         finished: its last event, once it has ended.
         cached_prompt_tokens, matched_stop, worker_id: as the workers told.
         grace: ends it unless a client comes back.
+        trace: its span; None where it has none.
     """
 
     handle: int
@@ -69,6 +71,7 @@ class Request:
     matched_stop: str | None = None
     worker_id: str = ""
     grace: asyncio.TimerHandle | None = None
+    trace: Trace | None = None
 
     @property
     def key(self) -> Key:

@@ -37,9 +37,10 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Accepts a request and streams its answer; with a known id and the same content, streams that one."""
         try:
-            tenant = self._authenticator.caller(context)
-            known, from_token = await self._intake.accept(request, tenant, _time_left_s(context))
-            stream = self._open(known, from_token, context)
+            with self._shell.telemetry.asked(request, context) as asked:
+                asked.tenant = self._authenticator.caller(context)
+                known, from_token = await self._intake.accept(request, asked.tenant, _time_left_s(context), asked)
+                stream = self._open(known, from_token, context)
         except Refusal as refusal:
             await refuse(context, refusal)
         try:

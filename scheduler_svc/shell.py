@@ -8,13 +8,16 @@ A step of forty sequences, or forty arrivals, are thus one tick.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import grpc
 
+from fairlead.config import TelemetryConfig
 from fairlead.rpc import Refusal
 from fairlead.telemetry import get_logger
+from fairlead.telemetry.opening import Telemetry
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import (
     Arrived,
@@ -34,6 +37,7 @@ from scheduler_svc.core.types import (
 from scheduler_svc.outcome import finished
 from scheduler_svc.requests import Book, Request
 from scheduler_svc.streams import ClientStream
+from scheduler_svc.telemetry import SchedulerTelemetry
 
 MAX_STREAMS = 8
 """Clients that read one request at once."""
@@ -78,6 +82,7 @@ class Shell:
         book: of requests.
         max_buffered_tokens: that a client may lag behind.
         clock_ms: monotonic.
+        telemetry: of requests.
 
     Attributes:
         workers: those that the core knows, by its name of them.
@@ -88,11 +93,18 @@ class Shell:
     """
 
     def __init__(
-        self, core: SchedulerCore, book: Book, *, max_buffered_tokens: int, clock_ms: Callable[[], float]
+        self,
+        core: SchedulerCore,
+        book: Book,
+        *,
+        max_buffered_tokens: int,
+        clock_ms: Callable[[], float],
+        telemetry: SchedulerTelemetry | None = None,
     ) -> None:
         self.core = core
         self.book = book
         self.clock_ms = clock_ms
+        self.telemetry = telemetry or SchedulerTelemetry(Telemetry(), TelemetryConfig(), (), clock_ms)
         self.workers: dict[str, Worker] = {}
         self.forecaster: Forecaster | None = None
         self.draining = False
@@ -105,6 +117,8 @@ class Shell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: float | None = None
         self._log = get_logger("shell")
+        # A tick belongs to no request: it must not log under the trace of the one that brought it about.
+        self._context = contextvars.copy_context()
 
     # -- into the core
 
@@ -124,7 +138,7 @@ class Shell:
             return
         if not self._tick_due:
             self._tick_due = True
-            self._loop.call_soon(self._tick)
+            self._loop.call_soon(self._tick, context=self._context)
 
     def worker_up(self, event: WorkerUp, worker: Worker) -> None:
         """A worker takes requests from now on."""
@@ -283,6 +297,7 @@ class Shell:
         if request.grace is not None:
             request.grace.cancel()
             request.grace = None
+        self.telemetry.ended(request, job, end)
         self.book.ended(request)
         self.core.forget(end.job_id)
         for stream in request.streams:

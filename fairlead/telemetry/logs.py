@@ -1,11 +1,15 @@
-"""Structured logs of every service, on standard error. Prompts and answers never enter them."""
+"""Structured logs of every service, on standard error. Prompts and answers never enter them.
+
+What is logged inside `with InTrace(...)` carries the ids of the trace that it belongs to.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from contextvars import ContextVar, Token
+from typing import Any, Self
 
 import structlog
 
@@ -13,6 +17,28 @@ from fairlead.config import LogConfig
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _WITHHELD = frozenset({"prompt", "text", "texts", "messages", "content", "token_ids", "answer", "key", "authorization"})
+
+_TRACE: ContextVar[tuple[str, str]] = ContextVar("fairlead_trace", default=("", ""))
+
+
+class InTrace:
+    """Lines that are logged inside `with` carry these ids, in hex; none where they are ""."""
+
+    __slots__ = ("_ids", "_token")
+
+    def __init__(self, trace_id: str, span_id: str) -> None:
+        self._ids = (trace_id, span_id)
+        self._token: Token[tuple[str, str]] | None = None
+
+    def __enter__(self) -> Self:
+        if self._ids[0]:
+            self._token = _TRACE.set(self._ids)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _TRACE.reset(self._token)
+            self._token = None
 
 
 def configure_logging(config: LogConfig, service: str) -> None:
@@ -33,6 +59,7 @@ def configure_logging(config: LogConfig, service: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_trace,
         _withhold,
     ]
     if as_json:
@@ -52,6 +79,14 @@ def configure_logging(config: LogConfig, service: str) -> None:
 def get_logger(name: str) -> Any:
     """A structured logger: `log.info("event", field=value)`; `name` is the part of the service that speaks."""
     return structlog.get_logger(part=name)
+
+
+def _with_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    trace_id, span_id = _TRACE.get()
+    if trace_id:
+        event.setdefault("trace_id", trace_id)
+        event.setdefault("span_id", span_id)
+    return event
 
 
 def _withhold(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
