@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 
 from scheduler_svc.core.backlog import Backlog
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.placement import Placement
-from scheduler_svc.core.policies import Policy
+from scheduler_svc.core.policies import Policy, Room
+from scheduler_svc.core.policies.guard import PolicyGuard
 from scheduler_svc.core.types import Assign, CancelOn, Decision, Job, Reorder, WorkerUp
 from scheduler_svc.core.workers import WorkerView
 
@@ -20,23 +22,32 @@ class Dispatcher:
 
     Attributes:
         workers: by name of incarnation.
+        guard: asks the policy in force.
         rules: how a step is filled under the policy in force.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger, look_ahead: int) -> None:
         self.workers: dict[str, WorkerView] = {}
-        self.policy = policy
-        self.rules = policy.rules()
+        self.guard = PolicyGuard(policy)
+        self.rules = self.guard.rules()
+        self._planned_ms: dict[str, float] = {}
+        self._plans = 0
         self._ledger = ledger
         self._placement = Placement(look_ahead)
         self._backlogs: dict[str, Backlog] = {}
         self._stale_workers: dict[str, None] = {}
         self._stale_models: dict[str, None] = {}
 
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.guard.policy
+
     def set_policy(self, policy: Policy) -> None:
         """Takes another policy; the caller gives every live job its new key."""
-        self.policy = policy
-        self.rules = policy.rules()
+        self.guard = PolicyGuard(policy)
+        self.rules = self.guard.rules()
+        self._planned_ms.clear()
         self._stale_workers.update(dict.fromkeys(self.workers))
         self._stale_models.update(dict.fromkeys(self._backlogs))
 
@@ -59,7 +70,7 @@ class Dispatcher:
 
     def enqueue(self, job: Job, now_ms: float) -> None:
         """Puts a new job into the pool."""
-        job.key = self.policy.key(job, now_ms)
+        job.key = self.guard.key(job, now_ms)
         self._ledger.of(job).waiting += 1
         self._backlog(job).put(job)
         self._stale_models[job.spec.model] = None
@@ -75,7 +86,7 @@ class Dispatcher:
 
     def rekey(self, job: Job, now_ms: float) -> None:
         """Gives a live job the key that it has now."""
-        key = self.policy.key(job, now_ms)
+        key = self.guard.key(job, now_ms)
         if key == job.key:
             return
         self._stale_models[job.spec.model] = None
@@ -113,6 +124,7 @@ class Dispatcher:
         for name in self._stale_workers:
             self._reorder(self.workers[name], decisions)
         self._stale_workers.clear()
+        decisions += self.guard.take_faults()
         return decisions
 
     def _backlog(self, job: Job) -> Backlog:
@@ -127,6 +139,8 @@ class Dispatcher:
             oldest = backlog.oldest_best_effort()
             if oldest is not None and self._placement.has_share_room(worker, oldest, self.rules):
                 self._assign(oldest, worker, now_ms, decisions)
+        if self.guard.plan_head():
+            self._plan(model, backlog, workers, now_ms)
         tier: float | None = None
         while True:
             candidates = list(islice(backlog.best_first(tier), MEMORY_TRIES))
@@ -135,6 +149,22 @@ class Dispatcher:
             tier = candidates[0].key[0]
             if not self._place_one(candidates, tier, workers, now_ms, decisions):
                 tier += 1.0
+
+    def _plan(self, model: str, backlog: Backlog, workers: list[WorkerView], now_ms: float) -> None:
+        """Has the policy order the first of what waits together: if one could be placed now, and not too often."""
+        head = list(islice(backlog.best_first(), self.guard.plan_head()))
+        if not head or self._placement.choose(head[0], workers, self.policy, self.rules) is None:
+            return
+        since_ms = now_ms - self._planned_ms.get(model, -math.inf)
+        if head[0].state is not None and since_ms < self.guard.plan_every_ms():
+            return
+        self._planned_ms[model] = now_ms
+        kv_tokens = sum(worker.up.kv_blocks * worker.up.kv_block_tokens for worker in workers)
+        room = Room(sum(worker.seats(self.rules) for worker in workers), kv_tokens, workers[0].pace(self.rules))
+        for job in self.guard.plan(head, room, now_ms):
+            self._plans += 1
+            job.state = float(self._plans)
+            self.rekey(job, now_ms)
 
     def _place_one(
         self, candidates: list[Job], tier: float, workers: list[WorkerView], now_ms: float, decisions: list[Decision]

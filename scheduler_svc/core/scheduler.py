@@ -7,6 +7,7 @@ deterministic: the same events at the same times give the same decisions, byte f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
@@ -15,8 +16,7 @@ from scheduler_svc.core.ageing import Ageing
 from scheduler_svc.core.dispatcher import Dispatcher
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.placement import remaining_high
-from scheduler_svc.core.policies import BUILT_IN, Policy, UnknownPolicy
-from scheduler_svc.core.policies.base import Pace
+from scheduler_svc.core.policies import BUILT_IN, BrokenPolicy, Pace, Policy, make_policy
 from scheduler_svc.core.priors import Priors
 from scheduler_svc.core.types import (
     AdmitRefusal,
@@ -56,7 +56,7 @@ class SchedulerCore:
         priors: observed lengths.
 
     Raises:
-        UnknownPolicy: no such policy.
+        PolicyError: no such policy, or it does not take these options.
     """
 
     def __init__(
@@ -92,10 +92,8 @@ class SchedulerCore:
         return self._dispatcher.workers
 
     def make_policy(self, name: str, settings: PolicySettings) -> Policy:
-        """A policy by name. Raises UnknownPolicy, which lists the known ones."""
-        if name not in self._policies:
-            raise UnknownPolicy(f"unknown policy {name!r}; known: {', '.join(sorted(self._policies))}")
-        return self._policies[name](settings)
+        """A policy by name. Raises PolicyError: UnknownPolicy (it lists the known ones), BadOption or BrokenPolicy."""
+        return make_policy(self._policies, name, settings)
 
     def refusal_for(self, tenant: str, now_ms: float) -> AdmissionRefusal | None:
         """Whether another request of `tenant` would break a bound of the pool."""
@@ -152,6 +150,7 @@ class SchedulerCore:
     def _arrived(self, spec: Arrived, now_ms: float) -> None:
         assert spec.job_id not in self._jobs, f"job {spec.job_id} arrived twice"
         job = Job(spec, now_ms, self.priors.distribution(spec))
+        job.key = (0.0, now_ms)
         job.base_tokens = job.output_tokens = job.estimated_at = spec.received_tokens
         self._jobs[spec.job_id] = job
         self._live[spec.job_id] = job
@@ -189,6 +188,8 @@ class SchedulerCore:
             if job.output_tokens - job.estimated_at >= window:
                 self._estimate(job)
                 self._ask(job)
+                self._dispatcher.rekey(job, now_ms)
+            elif job.output_tokens >= job.review_at:
                 self._dispatcher.rekey(job, now_ms)
         for job_id, attempt, change in event.changes:
             job = self._live.get(job_id)
@@ -265,11 +266,16 @@ class SchedulerCore:
         self._dispatcher.drop_worker(event.worker)
 
     def _policy_changed(self, event: PolicyChanged, now_ms: float) -> None:
-        policy = self.make_policy(event.policy, event.settings)
+        try:
+            policy = self.make_policy(event.policy, event.settings)
+        except BrokenPolicy as error:  # it could be made a moment ago: what is in force stays
+            self._dispatcher.guard.note("__init__", error)
+            return
         self._dispatcher.set_policy(policy)
         for worker in self.workers.values():
             self._paces[worker.up.model] = worker.pace(self._dispatcher.rules)
         for job in self._live.values():
+            job.state, job.review_at = None, math.inf
             self._estimate(job)
             self._dispatcher.rekey(job, now_ms)
         self._ageing.stop()
@@ -293,12 +299,13 @@ class SchedulerCore:
     def _estimate(self, job: Job) -> None:
         """What the policy and memory derive from the distribution, given the tokens that are out."""
         job.estimated_at = job.output_tokens
-        job.cost = self.policy.cost(job, self._paces.get(job.spec.model, Pace()))
+        job.cost = self._dispatcher.guard.cost(job, self._paces.get(job.spec.model, Pace()))
         job.remaining_high = remaining_high(job)
 
     def _ask(self, job: Job) -> None:
         wish = self.policy.settings.repredict
-        if wish == "always" or (wish == "auto" and self.policy.wants_prediction(job, job.output_tokens)):
+        guard = self._dispatcher.guard
+        if wish == "always" or (wish == "auto" and guard.wants_prediction(job, job.output_tokens)):
             self._decisions.append(AskPrediction(job.job_id, job.output_tokens))
 
     def _requeue(self, job: Job, worker: WorkerView, now_ms: float) -> None:
