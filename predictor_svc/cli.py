@@ -159,6 +159,13 @@ def _usage_errors() -> Generator[None]:
     """Turns what a user can mend into one line and exit code 2."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"fairlead predictor: {error.name} is not installed; "
+            "install the extra: pip install 'fairlead[predictor-train]'",
+            err=True,
+        )
+        raise typer.Exit(EXIT_USAGE) from None
     except (ConfigError, DataError, OSError, ValueError) as error:
         typer.echo(f"fairlead predictor: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None

@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from fairlead.config import Config, ConfigError, SchedulerConfig, load_config
+from fairlead.keys import make_missing_keys
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from scheduler_svc.host import SchedulerHost
@@ -34,6 +35,9 @@ def scheduler(
         list[str] | None, typer.Option(help="host:port, or dns:///name:port for several; may be repeated.")
     ] = None,
     predictor: Annotated[str | None, typer.Option(help="host:port of the predictor, or `none`.")] = None,
+    make_keys: Annotated[
+        bool, typer.Option("--make-keys", help="Make a random key for every tenant whose key_file is missing.")
+    ] = False,
     drain_timeout_s: Annotated[float, typer.Option(min=0, help="Longest wait for live requests after SIGTERM.")] = 30.0,
 ) -> None:
     """Runs one scheduler: one queue in front of many workers.
@@ -46,6 +50,8 @@ def scheduler(
     """
     try:
         whole = _override(load_config(config), listen=listen, policy=policy, workers=worker, predictor=predictor)
+        if make_keys:
+            _make_keys(whole)
         code = asyncio.run(_serve(whole, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-scheduler: {error}", err=True)
@@ -62,6 +68,12 @@ def _override(config: Config, **values: Any) -> Config:
     except ValidationError as error:
         raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
     return config.model_copy(update={"scheduler": section})
+
+
+def _make_keys(config: Config) -> None:
+    made = make_missing_keys(config.tenants)
+    if made:
+        typer.echo(f"made keys for the tenants {', '.join(made)}; read them with: fairlead keys", err=True)
 
 
 async def _serve(config: Config, drain_timeout_s: float) -> int:

@@ -25,7 +25,7 @@ class Authenticator:
         tenants: as configured.
 
     Raises:
-        ConfigError: there are none, two share a key, or a `key_env` names nothing.
+        ConfigError: there are none, two share a key, or a `key_env` or `key_file` names nothing.
     """
 
     def __init__(self, tenants: Iterable[Tenant]) -> None:

@@ -10,6 +10,7 @@ import typer
 from fairlead import __version__
 from fairlead.cli.admin import policy_app, status
 from fairlead.cli.generate import generate
+from fairlead.cli.keys import keys
 from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.replay import replay
 from fairlead.cli.up import up
@@ -25,6 +26,7 @@ app.command()(generate)
 app.command()(replay)
 app.add_typer(policy_app, name="policy")
 app.command()(status)
+app.command()(keys)
 
 
 @app.callback(invoke_without_command=True)
@@ -47,7 +49,7 @@ def predictor(context: typer.Context) -> None:
     try:
         module = importlib.import_module("predictor_svc.cli")
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed; install the extra: pip install 'fairlead[predictor]'", EXIT_USAGE)
+        fail(f"{error.name} is not installed; install the extra: pip install 'fairlead[predictor-train]'", EXIT_USAGE)
     module.app(args=context.args, prog_name="fairlead predictor")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -60,12 +61,11 @@ def drop_session(pid: int) -> None:
 
 
 def known_keys(config: Config) -> dict[str, str]:
-    """Tenant to key, of those whose key itself is in the configuration or the environment."""
+    """Tenant to key, of those whose key itself can be read from here."""
     keys: dict[str, str] = {}
     for tenant in config.tenants:
-        key = tenant.key.get_secret_value() if tenant.key else os.environ.get(tenant.key_env or "")
-        if key:
-            keys[tenant.name] = key
+        with contextlib.suppress(ConfigError):
+            keys[tenant.name] = tenant.read_key()
     return keys
 
 
@@ -98,10 +98,14 @@ class Access:
 def find_access(address: str | None, key: str | None, config_path: Path | None) -> Access:
     """Options first, then the environment, then the configuration file, then the suite that runs on this machine.
 
+    A configuration that only FAIRLEAD_CONFIG names (as in a container) counts where no suite is written down.
+
     Raises:
         ConfigError: the configuration file can't be read.
     """
     session = load_session()
+    if session is None and config_path is None and os.environ.get("FAIRLEAD_CONFIG"):
+        config_path = Path(os.environ["FAIRLEAD_CONFIG"])
     config = load_config(config_path) if config_path else None
     keys = known_keys(config) if config else (dict(session.keys) if session else {})
     chosen = address or os.environ.get(ADDRESS_ENV)

