@@ -26,7 +26,7 @@ def keys(
         print(known[tenant])
         return
     if not known:
-        fail("no key is known here; start a suite with `fairlead up`, or name a configuration: --config", EXIT_FAILED)
+        fail("no key is known here; start a suite with `fairlead up`, or name a configuration: --config")
     table = Table("tenant", "key")
     for name, key in known.items():
         table.add_row(name, key)
