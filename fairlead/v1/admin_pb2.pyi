@@ -13,7 +13,14 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("policy", "settings", "workers", "classes", "predictor", "draining", "uptime_s")
+    __slots__ = ("policy", "settings", "workers", "classes", "predictor", "draining", "uptime_s", "policy_faults")
+    class PolicyFaultsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     POLICY_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +28,7 @@ class GetStatusResponse(_message.Message):
     PREDICTOR_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FAULTS_FIELD_NUMBER: _ClassVar[int]
     policy: str
     settings: PolicySettings
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
@@ -28,17 +36,27 @@ class GetStatusResponse(_message.Message):
     predictor: PredictorStatus
     draining: bool
     uptime_s: float
-    def __init__(self, policy: _Optional[str] = ..., settings: _Optional[_Union[PolicySettings, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassStatus, _Mapping]]] = ..., predictor: _Optional[_Union[PredictorStatus, _Mapping]] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+    policy_faults: _containers.ScalarMap[str, int]
+    def __init__(self, policy: _Optional[str] = ..., settings: _Optional[_Union[PolicySettings, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassStatus, _Mapping]]] = ..., predictor: _Optional[_Union[PredictorStatus, _Mapping]] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., policy_faults: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class PolicySettings(_message.Message):
-    __slots__ = ("step_seats", "window_tokens", "be_share")
+    __slots__ = ("step_seats", "window_tokens", "be_share", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STEP_SEATS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     BE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     step_seats: int
     window_tokens: int
     be_share: float
-    def __init__(self, step_seats: _Optional[int] = ..., window_tokens: _Optional[int] = ..., be_share: _Optional[float] = ...) -> None: ...
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, step_seats: _Optional[int] = ..., window_tokens: _Optional[int] = ..., be_share: _Optional[float] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("worker_id", "address", "model", "connected", "assigned", "slots", "step_seats", "kv_blocks_used", "kv_blocks", "steps", "step_model", "draining", "problem")
@@ -137,12 +155,14 @@ class ListPoliciesResponse(_message.Message):
     def __init__(self, policies: _Optional[_Iterable[_Union[PolicyInfo, _Mapping]]] = ...) -> None: ...
 
 class PolicyInfo(_message.Message):
-    __slots__ = ("policy", "summary")
+    __slots__ = ("policy", "summary", "options")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     policy: str
     summary: str
-    def __init__(self, policy: _Optional[str] = ..., summary: _Optional[str] = ...) -> None: ...
+    options: _containers.RepeatedCompositeFieldContainer[PolicyOption]
+    def __init__(self, policy: _Optional[str] = ..., summary: _Optional[str] = ..., options: _Optional[_Iterable[_Union[PolicyOption, _Mapping]]] = ...) -> None: ...
 
 class DrainSchedulerRequest(_message.Message):
     __slots__ = ("timeout_ms",)
@@ -155,3 +175,15 @@ class DrainSchedulerResponse(_message.Message):
     LIVE_FIELD_NUMBER: _ClassVar[int]
     live: int
     def __init__(self, live: _Optional[int] = ...) -> None: ...
+
+class PolicyOption(_message.Message):
+    __slots__ = ("name", "default_value", "allowed", "description")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    default_value: str
+    allowed: str
+    description: str
+    def __init__(self, name: _Optional[str] = ..., default_value: _Optional[str] = ..., allowed: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
