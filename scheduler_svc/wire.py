@@ -56,7 +56,9 @@ def refusal_from_wire(reason: worker_pb2.AdmitRefusalReason) -> AdmitRefusal:
 
 def rules_to_wire(rules: Rules) -> worker_pb2.StepRules:
     """How a step is filled, for the worker."""
-    return worker_pb2.StepRules(**(asdict(rules) | {"chunking": _CHUNKING_TO_WIRE[rules.chunking]}))
+    fields = asdict(rules)
+    del fields["chunking"]
+    return worker_pb2.StepRules(**fields, chunking=_CHUNKING_TO_WIRE[rules.chunking])
 
 
 def cost_from_wire(model: worker_pb2.StepModel) -> StepCost | None:
