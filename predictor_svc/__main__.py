@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from fairlead.config import ConfigError, LogConfig, PredictorConfig, load_config
+from fairlead.config import Config, ConfigError, PredictorConfig, load_config
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from predictor_svc.predictors.base import open_predictor
@@ -42,7 +42,7 @@ def predictor(
     try:
         whole = load_config(config)
         chosen = _override(whole.predictor, listen=listen, predictor=predictor, head=head)
-        asyncio.run(_serve(whole.log, chosen, drain_timeout_s))
+        asyncio.run(_serve(whole, chosen, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-predictor: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
@@ -56,8 +56,8 @@ def _override(config: PredictorConfig, **values: Any) -> PredictorConfig:
         raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
 
 
-async def _serve(log_config: LogConfig, config: PredictorConfig, drain_timeout_s: float) -> None:
-    configure_logging(log_config, "predictor")
+async def _serve(whole: Config, config: PredictorConfig, drain_timeout_s: float) -> None:
+    configure_logging(whole.log, "predictor")
     stop = _stop_on_signals()
     opening = asyncio.ensure_future(asyncio.to_thread(open_predictor, config))
     await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,7 +65,7 @@ async def _serve(log_config: LogConfig, config: PredictorConfig, drain_timeout_s
         # A thread that loads weights cannot be stopped, and has nothing that needs an orderly end.
         os._exit(0)
     opened = opening.result()
-    host = PredictorHost(config, opened)
+    host = PredictorHost(config, opened, whole.telemetry)
     await host.start()
     print(f"predictor ready at {host.address} predictor={opened.name}", flush=True)
     await stop

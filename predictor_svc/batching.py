@@ -67,6 +67,11 @@ class Batcher:
         self._arrived.set()
         return True
 
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for the model."""
+        return len(self._queue)
+
     async def observe(self, observed: Sequence[Observed]) -> int:
         """Lets the predictor learn, on its thread; returns how many it learned from."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._predictor.observe, observed)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from fairlead.config import PROTOCOL_VERSION, PredictorConfig
+from fairlead.config import PROTOCOL_VERSION, PredictorConfig, TelemetryConfig
 from fairlead.length_wire import to_wire
 from fairlead.lengths import MAX_TOKENS
 from fairlead.rpc import Server, ServicerContext, invalid, make_server, refuse
 from fairlead.telemetry import get_logger
+from fairlead.telemetry.opening import open_telemetry
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2
 from predictor_svc.batching import Batcher, Failed, Result
 from predictor_svc.predictors.base import CannotPredict, Observed, Predictor, Question
+from predictor_svc.telemetry import PredictorTelemetry
 
 SERVICE = predictor_pb2.DESCRIPTOR.services_by_name["PredictorService"].full_name
 MAX_NAME_CHARS = 256
@@ -29,8 +32,9 @@ _log = get_logger("service")
 class _Stream:
     """One Predict call: reads questions, and collects answers for its writer."""
 
-    def __init__(self, batcher: Batcher) -> None:
+    def __init__(self, batcher: Batcher, telemetry: PredictorTelemetry) -> None:
         self._batcher = batcher
+        self._telemetry = telemetry
         self._out: deque[predictor_pb2.PredictResponse] = deque()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -76,15 +80,18 @@ class _Stream:
             self._put(_refusal(request.query_id, _Reason.PREDICTION_REFUSAL_REASON_INVALID, wrong))
             return
         query_id = request.query_id
+        asked = self._telemetry.asked(request)
 
         def deliver(result: Result) -> None:
             self._in_flight -= 1
+            self._telemetry.answered(asked, error=_error(result))
             self._put(_response(query_id, result))
 
         if self._batcher.ask(_question(request), deliver, lambda: not self._gone):
             self._in_flight += 1
         else:
             detail = "too many questions are waiting; go on without a prediction and ask less often"
+            self._telemetry.answered(asked, error="OVERLOADED")
             self._put(_refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_OVERLOADED, detail))
 
     def _put(self, response: predictor_pb2.PredictResponse) -> None:
@@ -95,9 +102,10 @@ class _Stream:
 class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
     """Serves one predictor."""
 
-    def __init__(self, predictor: Predictor, batcher: Batcher) -> None:
+    def __init__(self, predictor: Predictor, batcher: Batcher, telemetry: PredictorTelemetry) -> None:
         self._predictor = predictor
         self._batcher = batcher
+        self._telemetry = telemetry
         self._streams: set[_Stream] = set()
 
     def finish_streams(self) -> None:
@@ -110,7 +118,7 @@ class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
     ) -> AsyncIterator[predictor_pb2.PredictResponse]:
         """Answers questions as they are ready; a broken one is refused alone."""
         del context
-        stream = _Stream(self._batcher)
+        stream = _Stream(self._batcher, self._telemetry)
         self._streams.add(stream)
         reading = asyncio.create_task(stream.read(request_iterator))
         # A reader that ends by an error (the asker is gone) ends the stream as well.
@@ -150,15 +158,19 @@ class PredictorHost:
     Args:
         config: where to listen, and the bounds.
         predictor: an opened one.
+        telemetry: which traces and metrics; None: none.
 
     Raises:
         PortTaken: the address can't be listened on.
+        ConfigError: telemetry that can't be had.
     """
 
-    def __init__(self, config: PredictorConfig, predictor: Predictor) -> None:
+    def __init__(self, config: PredictorConfig, predictor: Predictor, telemetry: TelemetryConfig | None = None) -> None:
         self._server: Server = make_server(config.listen, (SERVICE,), port_setting="predictor.listen")
         self._batcher = Batcher(predictor, max_batch=config.max_batch, max_queued=config.max_queued)
-        self._service = PredictorService(predictor, self._batcher)
+        self._telemetry = open_telemetry(telemetry or TelemetryConfig(), "predictor", _now_ms)
+        told = PredictorTelemetry(self._telemetry, self._batcher, predictor.name, _now_ms)
+        self._service = PredictorService(predictor, self._batcher, told)
         predictor_pb2_grpc.add_PredictorServiceServicer_to_server(self._service, self._server.server)
 
     @property
@@ -178,9 +190,20 @@ class PredictorHost:
             await asyncio.wait_for(self._batcher.drained(), grace_s)
         await self._server.stop(grace_s)
         await self._batcher.stop()
+        await self._telemetry.close()
         _log.info(
             "stopped", answered=self._batcher.answered, refused=self._batcher.refused, failed=self._batcher.failed
         )
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+def _error(result: Result) -> str:
+    if isinstance(result, Failed):
+        return "INTERNAL"
+    return "INVALID" if isinstance(result, CannotPredict) else ""
 
 
 def _what_is_wrong(request: predictor_pb2.PredictRequest) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from fairlead.config import ConfigError, LogConfig, WorkerConfig, load_config
+from fairlead.config import Config, ConfigError, WorkerConfig, load_config
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from worker_svc.engines.base import EngineFailed
@@ -39,7 +39,7 @@ def worker(
     try:
         whole = load_config(config)
         chosen = _override(whole.worker, listen=listen, engine=engine, model=model)
-        code = asyncio.run(_serve(whole.log, chosen, drain_timeout_s))
+        code = asyncio.run(_serve(whole, chosen, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-worker: {error}", err=True)
         code = EXIT_USAGE
@@ -57,10 +57,10 @@ def _override(config: WorkerConfig, **values: Any) -> WorkerConfig:
         raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
 
 
-async def _serve(log_config: LogConfig, config: WorkerConfig, drain_timeout_s: float) -> int:
-    configure_logging(log_config, "worker")
+async def _serve(whole: Config, config: WorkerConfig, drain_timeout_s: float) -> int:
+    configure_logging(whole.log, "worker")
     stop = _stop_on_signals()
-    host = WorkerHost(config, make_engine(config))
+    host = WorkerHost(config, make_engine(config), whole.telemetry)
     try:
         starting = asyncio.create_task(host.start())
         await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)

@@ -147,7 +147,7 @@ def step_model(model: StepModel, relative_error: float | None) -> worker_pb2.Ste
 
 
 def description(
-    info: EngineInfo, worker_id: str, incarnation: str, draining: bool, model: worker_pb2.StepModel
+    info: EngineInfo, worker_id: str, incarnation: str, max_held: int, draining: bool, model: worker_pb2.StepModel
 ) -> worker_pb2.WorkerServiceDescribeResponse:
     """What Describe answers."""
     return worker_pb2.WorkerServiceDescribeResponse(
@@ -166,6 +166,7 @@ def description(
         step_token_budget=info.step_token_budget,
         draining=draining,
         step_model=model,
+        max_held=max_held,
     )
 
 

@@ -7,8 +7,9 @@ import socket
 from importlib.metadata import entry_points
 from typing import Any
 
-from fairlead.config import ConfigError, WorkerConfig
+from fairlead.config import ConfigError, TelemetryConfig, WorkerConfig
 from fairlead.rpc import PortTaken, Server, make_server
+from fairlead.telemetry.opening import Telemetry, open_telemetry
 from fairlead.v1 import worker_pb2_grpc
 from worker_svc.engines.base import Engine, EngineFailed, EngineInfo
 from worker_svc.engines.simulated import monotonic_ms
@@ -52,23 +53,26 @@ class WorkerHost:
     info: EngineInfo
     service: WorkerService
 
-    def __init__(self, config: WorkerConfig, engine: Engine) -> None:
+    def __init__(self, config: WorkerConfig, engine: Engine, telemetry: TelemetryConfig | None = None) -> None:
         """Raises PortTaken where the address can't be had, before a model is loaded."""
         _probe(config.listen)
         self._config = config
         self._engine = engine
+        self._telemetry_config = telemetry or TelemetryConfig()
+        self._telemetry = Telemetry()
         self._server: Server | None = None
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Loads the model and serves. Raises EngineFailed or PortTaken."""
+        """Loads the model and serves. Raises EngineFailed, PortTaken or ConfigError (of telemetry)."""
         self.info = await self._engine.start()
-        # Bound only now: an engine may fork, and its child must not hold our socket or gRPC's threads.
+        # Bound and exporting only now: an engine may fork, and its child must not hold our socket or gRPC's threads.
         server = self._server = make_server(self._config.listen, [SERVICE], port_setting="worker.listen")
         self.address = server.address
         worker_id = self._config.worker_id or f"{socket.gethostname()}:{self.address.rpartition(':')[2]}"
+        self._telemetry = open_telemetry(self._telemetry_config, "worker", monotonic_ms, instance=worker_id)
         self.service = WorkerService(
-            self._engine, self.info, self._config, worker_id, self._set_serving, now_ms=monotonic_ms
+            self._engine, self.info, self._config, worker_id, self._set_serving, monotonic_ms, self._telemetry
         )
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self.service, server.server)
         await server.start(SERVICE)
@@ -94,6 +98,7 @@ class WorkerHost:
         await self._engine.stop()
         if self._server is not None:
             await self._server.stop(1.0)
+        await self._telemetry.close()
 
     async def _report_death(self) -> None:
         await asyncio.shield(self.service.died)
