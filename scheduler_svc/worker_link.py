@@ -24,7 +24,7 @@ from scheduler_svc.shell import Shell
 from scheduler_svc.wire import cost_from_wire
 
 HELD_PER_SLOT = 4
-"""Requests placed on a worker at most, for each of its slots; the worker's own bound may be lower and is told then."""
+"""Requests placed at most, for each slot, on a worker of an earlier release, which does not tell its own bound."""
 FIRST_RETRY_S = 0.05
 MAX_RETRY_S = 3.0
 FLUSH_WITHIN_S = 1.0
@@ -285,7 +285,7 @@ class WorkerLink:
             step_seats=min(description.step_seats or description.slots, description.slots),
             kv_blocks=description.kv_blocks,
             kv_block_tokens=description.kv_block_tokens,
-            max_held=HELD_PER_SLOT * description.slots,
+            max_held=description.max_held if description.HasField("max_held") else HELD_PER_SLOT * description.slots,
             cost=cost_from_wire(description.step_model) or StepCost(),
         )
         self._shell.worker_up(up, executions)

@@ -386,3 +386,19 @@ async def test_an_operators_hint_reaches_the_oracle(tmp_path: Path) -> None:
         assert answer.decision.predicted_p50_tokens == pytest.approx(77, rel=0.05)
         without = await suite.client().complete("not told")
         assert without.decision.predictor == ""
+
+
+async def test_no_more_is_placed_on_a_worker_than_it_says_it_holds(tmp_path: Path) -> None:
+    small = worker_config(max_held=3, slots=8, step_seats=8)
+    async with running_suite(tmp_path, workers=[small], look_ahead=8) as suite:
+        (view,) = suite.scheduler.shell.core.workers.values()
+        assert view.up.max_held == 3
+        client = suite.client()
+        asked = [asyncio.create_task(client.complete(f"question {index}", max_tokens=60)) for index in range(12)]
+        most = 0
+        while not all(task.done() for task in asked):
+            most = max(most, len(suite.workers[0].service._ledger))  # type: ignore[attr-defined]
+            await asyncio.sleep(0.002)
+        for index, task in enumerate(asked):
+            check_whole(f"question {index}", await task)
+        assert 0 < most <= 3
