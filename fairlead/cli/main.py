@@ -13,6 +13,7 @@ from fairlead.cli.generate import generate
 from fairlead.cli.keys import keys
 from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.replay import replay
+from fairlead.cli.simulate import simulate
 from fairlead.cli.up import up
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(generate)
 app.command()(replay)
+app.command()(simulate)
 app.add_typer(policy_app, name="policy")
 app.command()(status)
 app.command()(keys)
