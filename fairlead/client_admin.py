@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import grpc
 
@@ -54,13 +55,19 @@ class Admin:
         step_seats: int | None = None,
         window_tokens: int | None = None,
         be_share: float | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> str:
         """Sets the policy of every worker at once, and what is given of its settings; returns the previous policy.
 
+        `options` are the policy's own, as text; `policies` tells which there are.
+
         Raises:
-            FairleadError: `InvalidRequest` lists the known policies where this one is unknown.
+            FairleadError: `InvalidRequest` lists the known policies where this one is unknown, and names an option that
+                it does not take.
         """
-        settings = admin.PolicySettings(step_seats=step_seats, window_tokens=window_tokens, be_share=be_share)
+        settings = admin.PolicySettings(
+            step_seats=step_seats, window_tokens=window_tokens, be_share=be_share, options=options or {}
+        )
         message = admin.SetPolicyRequest(policy=policy, settings=settings)
         try:
             return self._stub.SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy

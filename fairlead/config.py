@@ -114,6 +114,8 @@ class SchedulerConfig(_Section):
 
     listen: str = "127.0.0.1:7600"
     policy: str = "slo"
+    policy_options: dict[str, dict[str, bool | int | float | str]] = Field(default_factory=dict)
+    """Options by policy, `{rank: {quantum_tokens: 100}}`: of the one above and of any set later."""
     workers: tuple[str, ...] = ("127.0.0.1:7602",)
     """host:port of each worker, or a DNS name that stands for several (`dns:///worker:7602`)."""
     predictor: str | None = "127.0.0.1:7601"

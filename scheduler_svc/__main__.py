@@ -30,7 +30,7 @@ def scheduler(
         Path | None, typer.Option(help="YAML file; `scheduler`, `defaults` and `tenants` are read.")
     ] = None,
     listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
-    policy: Annotated[str | None, typer.Option(help="fcfs, isrtf, slo, or any installed policy.")] = None,
+    policy: Annotated[str | None, typer.Option(help="One of docs/policies, or an installed plug-in.")] = None,
     worker: Annotated[
         list[str] | None, typer.Option(help="host:port, or dns:///name:port for several; may be repeated.")
     ] = None,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 
 from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
 from fairlead.telemetry import get_logger
 from fairlead.v1 import admin_pb2, admin_pb2_grpc
 from scheduler_svc.auth import Authenticator
-from scheduler_svc.core.policies import Policy, UnknownPolicy
+from scheduler_svc.core.policies import BadOption, Policy, PolicyError
+from scheduler_svc.core.policies.options import as_text, describe
 from scheduler_svc.core.types import PolicyChanged, PolicySettings
+from scheduler_svc.policy_settings import Options, overlaid, told
 from scheduler_svc.predictor_link import PredictorLink
 from scheduler_svc.shell import Shell
 from scheduler_svc.wire import OUTCOME_TO_WIRE, class_to_wire
@@ -17,7 +19,6 @@ from scheduler_svc.worker_link import WorkerLink
 from scheduler_svc.worker_pool import WorkerPool
 
 SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
-MAX_WINDOW_TOKENS = 1_000_000
 MAX_WAIT_MS = 86_400_000.0
 
 
@@ -31,6 +32,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         authenticator: knows operators.
         settings: as configured; what SetPolicy leaves out.
         policies: by name.
+        options: as configured, by policy; what SetPolicy leaves out.
     """
 
     def __init__(
@@ -40,7 +42,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         predictor: PredictorLink | None,
         authenticator: Authenticator,
         settings: PolicySettings,
-        policies: dict[str, type[Policy]],
+        policies: Mapping[str, type[Policy]],
+        options: Options,
     ) -> None:
         self._shell = shell
         self._pool = pool
@@ -48,6 +51,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._authenticator = authenticator
         self._settings = settings
         self._policies = policies
+        self._options = options
         self._started_ms = shell.clock_ms()
         self._log = get_logger("admin")
 
@@ -61,11 +65,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         policy = self._shell.core.policy
         return admin_pb2.GetStatusResponse(
             policy=policy.name,
-            settings=admin_pb2.PolicySettings(
-                step_seats=policy.settings.step_seats,
-                window_tokens=policy.settings.window_tokens,
-                be_share=policy.settings.be_share,
-            ),
+            settings=told(policy),
             workers=[
                 *(self._worker(self._pool.links[address]) for address in sorted(self._pool.links)),
                 *(
@@ -76,6 +76,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             classes=self._classes(),
             predictor=self._predictor_status(),
             draining=self._shell.draining,
+            policy_faults=self._shell.policy_faults.counts,
             uptime_s=(self._shell.clock_ms() - self._started_ms) / 1000,
         )
 
@@ -87,9 +88,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         core = self._shell.core
         previous = core.policy.name
         try:
-            settings = _settings(request.settings, self._settings)
+            settings = overlaid(request.policy, request.settings, self._settings, self._options)
             core.make_policy(request.policy, settings)
-        except UnknownPolicy as error:
+        except BadOption as error:
+            await refuse(context, invalid("settings.options", str(error)))
+        except PolicyError as error:
             await refuse(context, invalid("policy", str(error)))
         except Refusal as refusal:
             await refuse(context, refusal)
@@ -106,7 +109,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         await self._operators_only(context)
         return admin_pb2.ListPoliciesResponse(
             policies=[
-                admin_pb2.PolicyInfo(policy=name, summary=policy.summary)
+                admin_pb2.PolicyInfo(policy=name, summary=policy.summary, options=_options_of(policy))
                 for name, policy in sorted(self._policies.items())
             ]
         )
@@ -176,19 +179,10 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         )
 
 
-def _settings(given: admin_pb2.PolicySettings, configured: PolicySettings) -> PolicySettings:
-    """What is given over what is configured. Raises Refusal."""
-    changed: dict[str, int | float] = {}
-    if given.HasField("step_seats"):
-        if given.step_seats < 1:
-            raise invalid("settings.step_seats", "must be at least 1; leave it out for what is configured")
-        changed["step_seats"] = given.step_seats
-    if given.HasField("window_tokens"):
-        if not 1 <= given.window_tokens <= MAX_WINDOW_TOKENS:
-            raise invalid("settings.window_tokens", f"must be 1 to {MAX_WINDOW_TOKENS}")
-        changed["window_tokens"] = given.window_tokens
-    if given.HasField("be_share"):
-        if not 0 <= given.be_share < 1:  # NaN is not
-            raise invalid("settings.be_share", "must be at least 0 and below 1")
-        changed["be_share"] = given.be_share
-    return dataclasses.replace(configured, **changed)  # pyright: ignore[reportArgumentType]: checked field by field
+def _options_of(policy: type[Policy]) -> list[admin_pb2.PolicyOption]:
+    return [
+        admin_pb2.PolicyOption(
+            name=each.name, default_value=as_text(each.default), allowed=each.allowed, description=each.text
+        )
+        for each in describe(policy.Options)
+    ]

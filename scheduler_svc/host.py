@@ -7,9 +7,8 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
-from fairlead.config import Config, ConfigError
+from fairlead.config import Config
 from fairlead.rpc import Server, make_server
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
@@ -18,11 +17,12 @@ from scheduler_svc import admin, service
 from scheduler_svc.admin import AdminService
 from scheduler_svc.auth import Authenticator
 from scheduler_svc.core.admission import Limits
-from scheduler_svc.core.policies import BUILT_IN, Policy, UnknownPolicy
 from scheduler_svc.core.scheduler import SchedulerCore
-from scheduler_svc.core.types import Outcome, PolicySettings
+from scheduler_svc.core.types import Outcome
 from scheduler_svc.epoch import default_state_dir, next_epoch
 from scheduler_svc.intake import Intake
+from scheduler_svc.plugins import find_policies
+from scheduler_svc.policy_settings import configured
 from scheduler_svc.predictor_link import PredictorLink
 from scheduler_svc.requests import Book
 from scheduler_svc.service import InferenceService
@@ -31,25 +31,12 @@ from scheduler_svc.telemetry import SchedulerTelemetry
 from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
 from scheduler_svc.worker_pool import WorkerPool, check_addresses
 
-POLICIES_GROUP = "fairlead.policies"
 LAST_WRITES_WITHIN_S = 2.0
 
 
 def monotonic_ms() -> float:
     """This host's monotonic clock, ms."""
     return time.monotonic() * 1000
-
-
-def find_policies() -> dict[str, type[Policy]]:
-    """Policies by name: ours, and every plug-in that can be imported."""
-    found = dict(BUILT_IN)
-    for entry in entry_points(group=POLICIES_GROUP):
-        if entry.name not in found:
-            try:
-                found[entry.name] = entry.load()
-            except ImportError as error:
-                get_logger("host").warning("policy plug-in not loaded", policy=entry.name, error=str(error))
-    return found
 
 
 class SchedulerHost:
@@ -76,23 +63,14 @@ class SchedulerHost:
         scheduler = config.scheduler
         check_addresses(scheduler.workers)
         authenticator = Authenticator(config.tenants)
-        settings = PolicySettings(
-            step_seats=scheduler.step_seats,
-            window_tokens=scheduler.window_tokens,
-            be_share=scheduler.be_share,
-            max_itl_factor=scheduler.max_itl_factor,
-            repredict=scheduler.repredict,
-        )
         limits = Limits(
             max_queued_requests=scheduler.max_queued_requests,
             max_queued_per_tenant=scheduler.max_queued_per_tenant,
             look_ahead=scheduler.look_ahead,
         )
         policies = find_policies()
-        try:
-            core = SchedulerCore(scheduler.policy, settings, limits, policies=policies)
-        except UnknownPolicy as error:
-            raise ConfigError(f"scheduler.policy: {error}") from None
+        settings = configured(scheduler, policies)
+        core = SchedulerCore(scheduler.policy, settings, limits, policies=policies)
         names = (service.SERVICE, admin.SERVICE)
         self._server: Server = make_server(scheduler.listen, names, port_setting="scheduler.listen")
         self.address = self._server.address
@@ -123,7 +101,10 @@ class SchedulerHost:
             InferenceService(shell, intake, authenticator), self._server.server
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(shell, self._pool, self.predictor, authenticator, settings, policies), self._server.server
+            AdminService(
+                shell, self._pool, self.predictor, authenticator, settings, policies, scheduler.policy_options
+            ),
+            self._server.server,
         )
         self._health: asyncio.Task[None] | None = None
         self._log = get_logger("host")

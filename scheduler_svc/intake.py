@@ -245,6 +245,7 @@ def _arrival(request: Request, wanted: Wanted) -> Arrived:
         completion_ms=wanted.completion_ms,
         expires_ms=request.expires_ms,
         received_tokens=len(wanted.received),
+        length_hint_tokens=wanted.length_hint,
     )
 
 

@@ -30,11 +30,13 @@ from scheduler_svc.core.types import (
     Event,
     Job,
     Outcome,
+    PolicyFault,
     Reorder,
     WorkerLost,
     WorkerUp,
 )
 from scheduler_svc.outcome import finished
+from scheduler_svc.plugins import FaultLog
 from scheduler_svc.requests import Book, Request
 from scheduler_svc.streams import ClientStream
 from scheduler_svc.telemetry import SchedulerTelemetry
@@ -88,6 +90,7 @@ class Shell:
         workers: those that the core knows, by its name of them.
         forecaster: asked for predictions.
         draining: nothing new is accepted.
+        policy_faults: what policies got wrong.
         changed: set when a worker came or went, or the drain began.
         died: set to a sentence if the core itself has failed; nothing is decided from then on.
     """
@@ -116,6 +119,7 @@ class Shell:
         self._tick_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: float | None = None
+        self.policy_faults = FaultLog(clock_ms)
         self._log = get_logger("shell")
         # A tick belongs to no request: it must not log under the trace of the one that brought it about.
         self._context = contextvars.copy_context()
@@ -289,6 +293,8 @@ class Shell:
                     worker.cancel(decision)
             case End():
                 self._end(decision)
+            case PolicyFault():
+                self.policy_faults.note(decision)
 
     def _end(self, end: End) -> None:
         request, job = self.book.live[end.job_id], self.core.job(end.job_id)

@@ -47,14 +47,26 @@ def set_policy(
     seats: Annotated[int | None, typer.Option(min=1, help="Places in a step on each worker.")] = None,
     window_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens between two estimates.")] = None,
     be_share: Annotated[float | None, typer.Option(min=0, max=0.99, help="Share of a step kept for BE.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Of the policy itself; `fairlead policy show` lists them. May be repeated."
+        ),
+    ] = None,
     tenant: TenantName = None,
     key: Key = None,
     address: Address = None,
     config: ConfigFile = None,
 ) -> None:
-    """Change the policy of every worker at once, without a restart."""
+    """Change the policy of every worker at once, without a restart.
+
+    Settings left out are as configured. Example: fairlead policy set rank --option quantum_tokens=100
+    """
+    options = _pairs(option or [])
     with operator(address, key, tenant, config) as admin:
-        before = admin.set_policy(policy, step_seats=seats, window_tokens=window_tokens, be_share=be_share)
+        before = admin.set_policy(
+            policy, step_seats=seats, window_tokens=window_tokens, be_share=be_share, options=options
+        )
     print(f"{before} -> {policy}")
 
 
@@ -71,6 +83,27 @@ def list_policies(
     wide_console().print(table)
 
 
+@policy_app.command("show")
+def show_policy(
+    policy: Annotated[str, typer.Argument(help="One of `fairlead policy list`.")],
+    tenant: TenantName = None,
+    key: Key = None,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print what a policy does and the options that it takes."""
+    with operator(address, key, tenant, config) as admin:
+        policies = {each.policy: each for each in admin.policies()}
+    if policy not in policies:
+        fail(f"unknown policy {policy!r}; known: {', '.join(policies)}")
+    console = wide_console()
+    console.print(f"[bold]{policy}[/]  {policies[policy].summary}")
+    table = Table("option", "default", "allowed", "what it does")
+    for each in policies[policy].options:
+        table.add_row(each.name, each.default_value, each.allowed, each.description)
+    console.print(table if policies[policy].options else "It has no options of its own.")
+
+
 def status(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
     """Print workers, tenants, predictor and policy of a running suite."""
     with operator(address, key, tenant, config) as admin:
@@ -84,6 +117,8 @@ def status(tenant: TenantName = None, key: Key = None, address: Address = None, 
         f"predictor {predictor.predictor or '-'} {state}, {predictor.answered} answered, "
         f"{predictor.late_or_missing} late or missing, {predictor.in_flight} in flight"
     )
+    for policy, faults in sorted(found.policy_faults.items()):
+        console.print(f"[bold]policy {policy} failed {faults} times[/]; what it did not answer kept its last order")
     console.print(_workers(found))
     console.print(_classes(found))
 
@@ -116,7 +151,17 @@ def _classes(found: admin_pb2.GetStatusResponse) -> Table:
     return table
 
 
-def _settings(settings: admin_pb2.PolicySettings) -> Iterator[tuple[str, float]]:
+def _settings(settings: admin_pb2.PolicySettings) -> Iterator[tuple[str, float | str]]:
     for name in ("step_seats", "window_tokens", "be_share"):
         if settings.HasField(name):
             yield name, getattr(settings, name)
+    yield from sorted(settings.options.items())
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    """`key=value` texts as a mapping; one that is none ends the command."""
+    pairs = [each.partition("=") for each in given]
+    for text, (name, equals, _) in zip(given, pairs, strict=True):
+        if not name or not equals:
+            fail(f"--option {text!r}: give KEY=VALUE, such as quantum_tokens=100")
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,9 +1,9 @@
 """What the order is: one small file a policy.
 
 Reading guide: `base.py` is the interface, `options.py` its settings, `making.py` finds one by name, `guard.py` says
-what holds when one fails; `slo.py` is the default, `planned.py` what `sorted_f` and `anneal` share, every other file one
-policy. A policy is one class and one entry point of the group `fairlead.policies`; nothing else changes. docs/policies
-says which to choose when.
+what holds when one fails. `slo.py` is the default, `planned.py` what `sorted_f` and `anneal` share; every other file is
+one policy. A policy is one class and one entry point of the group `fairlead.policies`; nothing else changes.
+docs/policies says which to choose when.
 """
 
 from scheduler_svc.core.policies.anneal import Anneal

@@ -128,3 +128,15 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
     if math.isinf(most):
         return f"{what}, at least {least:g}"
     return f"{what} from {least:g} to {most:g}"
+
+
+def as_texts(options: Any) -> dict[str, str]:
+    """Every option of an instance and its value, as text that `read_options` takes."""
+    if not dataclasses.is_dataclass(options):
+        return {}
+    return {field.name: as_text(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def as_text(value: object) -> str:
+    """A value of an option, as text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
