@@ -14,6 +14,7 @@ from worker_svc import convert
 from worker_svc.engines.base import BadPrompt, Engine, EngineFailed, EngineInfo, EngineRequest
 from worker_svc.held import Ledger
 from worker_svc.leader import Leader
+from worker_svc.telemetry import WorkerTelemetry
 
 ENGINE_CALL_WITHIN_S = 60.0
 
@@ -39,15 +40,22 @@ class Commands:
     """
 
     def __init__(
-        self, engine: Engine, info: EngineInfo, ledger: Ledger, max_held: int, now_ms: Callable[[], float]
+        self,
+        engine: Engine,
+        info: EngineInfo,
+        ledger: Ledger,
+        max_held: int,
+        now_ms: Callable[[], float],
+        telemetry: WorkerTelemetry,
     ) -> None:
         self.lock = asyncio.Lock()
         self.draining = False
+        self.max_held = max_held
         self._engine = engine
         self._info = info
         self._ledger = ledger
-        self.max_held = max_held
         self._now_ms = now_ms
+        self._telemetry = telemetry
         self._dead = ""
         self._log = get_logger("commands")
 
@@ -99,7 +107,8 @@ class Commands:
                 return
             request = convert.engine_request(admit, self._info, self._now_ms())
             self._ledger.add(admit)
-            await self._give(request)
+            with self._telemetry.admitted(admit):
+                await self._give(request)
         except BadPrompt as error:
             self._refuse(admit, worker_pb2.ADMIT_REFUSAL_REASON_INVALID, str(error), current())
         except _Refused as refused:
@@ -142,7 +151,9 @@ class Commands:
     def _refuse(
         self, admit: worker_pb2.Admit, reason: worker_pb2.AdmitRefusalReason, detail: str, leader: Leader | None
     ) -> None:
-        self._log.debug("admit refused", handle=admit.handle, reason=worker_pb2.AdmitRefusalReason.Name(reason))
+        name = worker_pb2.AdmitRefusalReason.Name(reason).removeprefix("ADMIT_REFUSAL_REASON_")
+        self._log.debug("admit refused", handle=admit.handle, reason=name)
+        self._telemetry.refused(admit.handle, name, detail, is_held=admit.handle in self._ledger)
         if leader is not None:
             refused = worker_pb2.AdmitRefused(
                 handle=admit.handle, attempt=admit.attempt, reason=reason, detail=detail[:500]

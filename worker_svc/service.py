@@ -21,6 +21,7 @@ import grpc
 from fairlead.config import PROTOCOL_VERSION, WorkerConfig
 from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
 from fairlead.telemetry import get_logger
+from fairlead.telemetry.opening import Telemetry
 from fairlead.v1 import worker_pb2, worker_pb2_grpc
 from worker_svc import convert
 from worker_svc.commands import ENGINE_CALL_WITHIN_S, Commands
@@ -28,6 +29,7 @@ from worker_svc.engines.base import Engine, EngineInfo
 from worker_svc.held import Ledger
 from worker_svc.leader import Leader
 from worker_svc.prompts import Prompts
+from worker_svc.telemetry import WorkerTelemetry
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
 LEAD_WITHIN_S = 10.0
@@ -51,6 +53,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         worker_id: str,
         set_serving: SetServing,
         now_ms: Callable[[], float],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._engine = engine
@@ -59,7 +62,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._incarnation = secrets.token_hex(8)
         self._set_serving = set_serving
         self._ledger = Ledger()
-        self._commands = Commands(engine, info, self._ledger, config.max_held, now_ms)
+        self._telemetry = WorkerTelemetry(telemetry or Telemetry(), now_ms)
+        self._commands = Commands(engine, info, self._ledger, config.max_held, now_ms, self._telemetry)
+        self._telemetry.observe(engine, info, self._ledger, lambda: self._commands.draining)
         self._leader: Leader | None = None
         self._epoch = 0
         self._epoch_of = ""
@@ -230,6 +235,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         try:
             async for batch in self._engine.batches():
                 self._ledger.record(batch)
+                self._telemetry.batch(batch, self._ledger)
                 if batch.ends:
                     self._progress.set()
                 self._wake()
@@ -244,6 +250,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._log.error("engine died", detail=detail, live=self._ledger.live)
         self._commands.refuse_all(sentence)
         self._ledger.fail_all(sentence)
+        self._telemetry.engine_died(sentence)
         self._progress.set()
         self._wake()
         self.died.set_result(sentence)
