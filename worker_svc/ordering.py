@@ -11,12 +11,15 @@ and time; `credits.py` says who has saved up a turn; `step_types.py` holds the d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from worker_svc.credits import credits_after, saving_credit
 from worker_svc.step_filler import Filler, slack_ms
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
 
 __all__ = ["Held", "StepLimits", "StepModel", "StepPlan", "StepRules", "plan_step", "slack_ms"]
+
+_HANDLE, _RANK = attrgetter("handle"), attrgetter("rank")
 
 # The constants of the default policy (design: scheduling, "The default policy `slo`").
 RELEGATED_BY_MS = 30_000.0
@@ -71,17 +74,26 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
     up.
     """
     if not rules.class_tiers:
-        if rules.displace:
-            return sorted(sequences, key=lambda held: (held.rank, held.handle))
-        return sorted(sequences, key=lambda held: (not held.resident, held.rank, held.handle))
+        return _by_rank(sequences, rules)
 
     def key(held: Held) -> tuple[int, float, int]:
-        if not held.latency_sensitive:
-            return (3 if rules.displace or held.resident else 4, held.rank, held.handle)
         if held.decoding and held.resident:
             slack = slack_ms(held, now_ms)
             ahead = rules.yield_when_ahead and slack > held.tpot_ms
             return (2 if ahead else 0, slack, held.handle)
         return (1, _prefill_due_ms(held, now_ms, rules.relegate_late), held.handle)
 
-    return sorted(sequences, key=key)
+    latency_sensitive = sorted([held for held in sequences if held.latency_sensitive], key=key)
+    return latency_sensitive + _by_rank([held for held in sequences if not held.latency_sensitive], rules)
+
+
+def _by_rank(sequences: Sequence[Held], rules: StepRules) -> list[Held]:
+    """Smallest rank first, then smallest handle; where nobody is displaced, those with a slot before all others.
+
+    Stable sorts by one attribute each: a tuple as key costs three times as much at every step.
+    """
+    order = sorted(sequences, key=_HANDLE)
+    order.sort(key=_RANK)
+    if rules.displace:
+        return order
+    return [held for held in order if held.resident] + [held for held in order if not held.resident]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
+
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
 
 # The constants of the default policy (design: scheduling, "The default policy `slo`").
@@ -15,6 +18,10 @@ def slack_ms(held: Held, now_ms: float) -> float:
     """Time until an LS decode's next token is due, from when its first token really left; ms, negative when late."""
     start_ms = now_ms if held.first_token_ms is None else held.first_token_ms
     return start_ms + held.output_tokens * TPOT_PACE * held.tpot_ms - now_ms
+
+
+def _runs(held: Held) -> bool:
+    return held.decoding and held.resident
 
 
 class Filler:
@@ -58,11 +65,7 @@ class Filler:
 
     def _fill_by_rank(self, order: list[Held]) -> None:
         """One pass in rank order; a chunk takes what is left of the token budget."""
-        for held in order:
-            if self._seats <= 0 or self._tokens <= 0:
-                return
-            if held.handle not in self.plan.quotas:
-                self._give(held, held.left_tokens)
+        self._give_all(order, None)
 
     def _fill_by_slack(self) -> None:
         """Seats by rank; chunks are what the decodes in these seats leave of the time, but for a least one."""
@@ -84,22 +87,24 @@ class Filler:
         best_effort = [held for held in self._order if not held.latency_sensitive]
         self._give_share(best_effort)
         prefill_allowance: float | None = None
-        for held in self._order:
-            if not held.latency_sensitive or self._seats <= 0 or self._tokens <= 0:
-                break
-            if held.decoding and held.resident:
-                self._give(held, held.left_tokens)
+        for runs, group in groupby([held for held in self._order if held.latency_sensitive], _runs):
+            if runs:
+                self._give_all(group, None)
                 continue
-            if prefill_allowance is None:
-                prefill_allowance = self._prefill_allowance(held)
-            if prefill_allowance >= 1:
-                prefill_allowance -= self._give(held, min(held.left_tokens, int(prefill_allowance)))
+            for held in group:
+                if self._seats <= 0 or self._tokens <= 0:
+                    break
+                if prefill_allowance is None:
+                    prefill_allowance = self._prefill_allowance(held)
+                if prefill_allowance >= 1:
+                    prefill_allowance -= self._give(held, min(held.left_tokens, int(prefill_allowance)))
         # Seats go by rank, so that a better request takes a worse one's seat; among the seated, decodes come first,
         # since a prefill would use up the time of all of them.
         seated, rest = best_effort[: max(self._seats, 0)], best_effort[max(self._seats, 0) :]
+        decode_ms = self._limit_ms if self._rules.hold_be_decodes else None
         for group in (seated, rest):
-            for decoding in (True, False):
-                self._give_in_time([held for held in group if held.decoding is decoding])
+            self._give_all([held for held in group if held.decoding], decode_ms)
+            self._give_chunks([held for held in group if not held.decoding])
 
     def _give_share(self, best_effort: list[Held]) -> None:
         """The seat that BE keeps, to the oldest that can use it: what bounds a BE request's wait (I6)."""
@@ -110,16 +115,45 @@ class Filler:
             if self._give(held, min(held.left_tokens, share_tokens)):
                 return
 
-    def _give_in_time(self, group: list[Held]) -> None:
-        decode_ms = self._limit_ms if self._rules.hold_be_decodes else None
-        for held in group:
+    def _give_chunks(self, prefills: list[Held]) -> None:
+        """Prefill in chunks that still end in time."""
+        for held in prefills:
             if self._seats <= 0 or self._tokens <= 0:
                 return
             if held.handle in self.plan.quotas:
                 continue
-            tokens = min(held.left_tokens, self._tokens_in_time(held, decode_ms if held.decoding else self._chunk_ms))
+            tokens = min(held.left_tokens, self._tokens_in_time(held, self._chunk_ms))
             if tokens >= 1:
                 self._give(held, tokens)
+
+    def _give_all(self, group: Iterable[Held], limit_ms: float | None) -> None:
+        """All that is left to each, in this order; to decodes only while they still end by the limit.
+
+        Most of a step is decodes that need no new block: what `_give` does for these is written out here, because a
+        step has but a fraction of a millisecond for all of them.
+        """
+        quotas, model, block_tokens = self.plan.quotas, self._model, self._limits.block_tokens
+        c2_ms, c3_ms = model.c2_ms_per_decode, model.c3_ms_per_context_token
+        barred = self._saving
+        for held in group:
+            if self._seats <= 0 or self._tokens <= 0:
+                return
+            handle, context = held.handle, held.context_tokens
+            if handle in quotas:
+                continue
+            if not held.decoding:
+                self._give(held, held.left_tokens)
+                continue
+            if limit_ms is not None and limit_ms - self.time_ms - c3_ms * context < c2_ms:
+                continue
+            ready = held.left_tokens == 1 and held.resident and held.admissible and context < held.blocks * block_tokens
+            if not ready or handle in self._evicted or handle in barred:
+                self._give(held, held.left_tokens)
+                continue
+            quotas[handle] = 1
+            self._seats -= 1
+            self._tokens -= 1
+            self.time_ms += c2_ms + c3_ms * context
 
     def _time_limits(self) -> tuple[float | None, float | None]:
         """When the step must end for the sake of its LS decodes: as BE decodes are held to it, and as chunks are."""
