@@ -24,7 +24,7 @@ from fairlead.cli.session import known_keys, reachable
 from fairlead.client import AsyncClient, FairleadError, ModelInfo, Retry
 from fairlead.config import Config, Tenant
 
-SECTIONS = ("SCHEDULER__", "PREDICTOR__", "WORKER__", "DEFAULTS__", "TENANTS", "LOG__", "CONFIG")
+SECTIONS = ("SCHEDULER__", "PREDICTOR__", "WORKER__", "DEFAULTS__", "TENANTS", "LOG__", "TELEMETRY__", "CONFIG")
 POLL_S = 0.2
 
 
@@ -138,7 +138,7 @@ class Suite:
             worker_id = name if told is None else told if self.options.workers == 1 else f"{told}-{index}"
             cpus = config.worker.engine_cpus or (self._engine_cpus[index] if self._engine_cpus else None)
             own = change(config, "worker", listen=listen, worker_id=worker_id, engine_cpus=cpus)
-            self.workers.append(await self._spawn(name, "worker_svc", own))
+            self.workers.append(await self._spawn(name, "worker_svc", _with_page(own, index)))
         starting += self.workers
         await self._all_ready(starting)
         config = change(
@@ -251,6 +251,16 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without our settings, which the child's own file already holds and which would win over it."""
     prefixes = tuple(f"FAIRLEAD_{section}" for section in SECTIONS)
     return {name: value for name, value in environment.items() if not name.upper().startswith(prefixes)}
+
+
+def _with_page(config: Config, index: int) -> Config:
+    """The configuration with the page for Prometheus `index` ports further, since workers share this host."""
+    pages = config.telemetry.prometheus
+    host, _, port = (pages.worker or "").rpartition(":")
+    if not host or port == "0":
+        return config
+    own = pages.model_copy(update={"worker": f"{host}:{int(port) + index}"})
+    return config.model_copy(update={"telemetry": config.telemetry.model_copy(update={"prometheus": own})})
 
 
 def _any_port(listen: str) -> str:
