@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEEDS ?= 1
 
-.PHONY: help setup demo test lint unit live stubs protos-released clean
+.PHONY: help setup demo test lint unit live stubs protos-released clean bench-overhead bench-scheduler-capacity
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,12 @@ stubs: setup  ## make fairlead/v1 from protos/ again
 
 protos-released: setup  ## take the contract as it is for the one that later changes must not break
 	.venv/bin/buf build protos -o protos/released.binpb
+
+bench-overhead: setup  ## what it costs to have the suite in the way: AsyncLLM, vLLM's HTTP server and the suite (9 minutes)
+	$(PY) -m bench.overhead --json build/overhead.json
+
+bench-scheduler-capacity: setup  ## tokens and streams a second that one scheduler process carries on one core
+	$(PY) -m bench.scheduler_capacity
 
 clean:  ## remove what was built and installed
 	rm -rf .venv build dist *.egg-info

@@ -80,6 +80,12 @@ class Child:
         raise SuiteError(self.obituary())
 
     @property
+    def pid(self) -> int:
+        """Of the started process."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.returncode is None
