@@ -6,7 +6,8 @@
                 print(event.text, end="")
 
 Reading guide: `client_types.py` is what goes in and comes out, `client_errors.py` what can go wrong,
-`client_stream.py` the pure rules of retrying and resuming, which `client_async.py` and `client_sync.py` carry out.
+`client_stream.py` the pure rules of retrying and resuming, which `client_async.py` and `client_sync.py` carry out;
+`client_trace.py` is a request's span where the program uses OpenTelemetry.
 """
 
 from fairlead.client_admin import Admin

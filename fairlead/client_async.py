@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from fairlead.client_errors import BREAKS_STREAM, FairleadError, NotFound, error_from
 from fairlead.client_stream import Broken, Collected, Deadline, Opening, Progress, Retry
+from fairlead.client_trace import CallTrace
 from fairlead.client_types import (
     Completion,
     Event,
@@ -85,12 +86,12 @@ class AsyncClient:
         Raises:
             FairleadError: a subclass says why; before `Accepted` nothing has been charged.
         """
-        progress = Progress(build_request(prompt, options))
-        async with contextlib.aclosing(
-            self._follow(progress, progress.request, options.get("timeout_s"), cancel_on_leave=True)
-        ) as events:
-            async for event in events:
-                yield event
+        request = build_request(prompt, options)
+        with CallTrace("generate", self.address, request) as trace:
+            follow = self._follow(Progress(request, trace), request, options.get("timeout_s"), cancel_on_leave=True)
+            async with contextlib.aclosing(follow) as events:
+                async for event in events:
+                    yield event
 
     async def attach(
         self, request_id: str, from_token: int = 0, *, timeout_s: float | None = None
@@ -101,11 +102,13 @@ class AsyncClient:
             FairleadError: `NotFound` where this tenant has no such request.
         """
         request = inference.GenerateRequest(request_id=request_id)
-        progress = Progress(request, next_token=from_token, established=True)
         opening = inference.AttachRequest(request_id=request_id, from_token=from_token)
-        async with contextlib.aclosing(self._follow(progress, opening, timeout_s, cancel_on_leave=False)) as events:
-            async for event in events:
-                yield event
+        with CallTrace("attach", self.address, request) as trace:
+            progress = Progress(request, trace, next_token=from_token, established=True)
+            follow = self._follow(progress, opening, timeout_s, cancel_on_leave=False)
+            async with contextlib.aclosing(follow) as events:
+                async for event in events:
+                    yield event
 
     async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Completion:
         """The whole answer at once.
@@ -173,7 +176,7 @@ class AsyncClient:
 
     async def _stream(self, progress: Progress, opening: Opening, deadline: Deadline) -> AsyncGenerator[Event, None]:
         """The events of one stream; raises `Broken` where it ends without `Finished`."""
-        call, response = await self._open(opening, deadline)
+        call, response = await self._open(opening, deadline, progress.trace)
         response: Any
         try:
             while response is not aio.EOF:
@@ -189,7 +192,7 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def _open(self, opening: Opening, deadline: Deadline) -> tuple[_Call, Any]:
+    async def _open(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         """A call and its first event; tries again within the bounds of `Retry`."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._retry.attempts) | deadline,
@@ -198,15 +201,16 @@ class AsyncClient:
             sleep=self._sleep,
             reraise=True,
         )
-        return await retrying(self._open_once, opening, deadline)
+        return await retrying(self._open_once, opening, deadline, trace)
 
-    async def _open_once(self, opening: Opening, deadline: Deadline) -> tuple[_Call, Any]:
+    async def _open_once(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         timeout_s = deadline.left_s()
+        metadata = (*self._metadata, *trace.metadata)
         call: _Call
         if isinstance(opening, inference.AttachRequest):
-            call = self._stub.Attach(opening, metadata=self._metadata, timeout=timeout_s)
+            call = self._stub.Attach(opening, metadata=metadata, timeout=timeout_s)
         else:
-            call = self._stub.Generate(opening, metadata=self._metadata, timeout=timeout_s)
+            call = self._stub.Generate(opening, metadata=metadata, timeout=timeout_s)
         try:
             return call, await call.read()
         except aio.AioRpcError as error:

@@ -12,6 +12,7 @@ from tenacity import RetryCallState
 from tenacity.stop import stop_base
 
 from fairlead.client_errors import FairleadError, InternalError, StreamLost
+from fairlead.client_trace import CallTrace
 from fairlead.client_types import Accepted, Completion, Delta, Event, Finished, accepted_from, delta_from, finished_from
 from fairlead.v1 import inference_pb2 as inference
 
@@ -96,10 +97,12 @@ class Progress:
         request: as first sent; its id names the request ever after.
         next_token: index of the first token not yet delivered.
         breaks: streams that broke since the last new token.
+        trace: its span, where there is one.
         established: something was delivered (or was by an earlier client), so that a break is not a refusal.
     """
 
     request: inference.GenerateRequest
+    trace: CallTrace
     next_token: int = 0
     breaks: int = 0
     established: bool = False
@@ -124,9 +127,11 @@ class Progress:
             return self._take_delta(response.delta)
         if response.HasField("finished"):
             self.finished = finished_from(response.finished)
+            self.trace.finished(self.finished)
             return self.finished
         if response.HasField("accepted") and self.accepted is None:
             self.accepted = accepted_from(response.accepted)
+            self.trace.accepted(self.accepted)
             return self.accepted
         return None
 
@@ -141,6 +146,7 @@ class Progress:
         self._token_ids.extend(delta.token_ids)
         if delta.token_count:
             self.breaks = 0
+            self.trace.delta()
         else:
             # Text after the last token comes once; a stream taken up again at the same token brings it once more.
             self._tail_at = end
@@ -176,6 +182,7 @@ class Progress:
 
     def _count_break(self, why: FairleadError, retry: Retry) -> None:
         self.breaks += 1
+        self.trace.broke(why)
         if self.breaks > retry.reattach_attempts:
             raise StreamLost(
                 f"the stream broke {self.breaks} times in a row ({why}); the request may still run: attach to it later",

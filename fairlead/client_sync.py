@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from fairlead.client_errors import BREAKS_STREAM, FairleadError, NotFound, error_from
 from fairlead.client_stream import Broken, Collected, Deadline, Opening, Progress, Retry
+from fairlead.client_trace import CallTrace
 from fairlead.client_types import (
     Completion,
     Event,
@@ -84,8 +85,10 @@ class Client:
         Raises:
             FairleadError: a subclass says why; before `Accepted` nothing has been charged.
         """
-        progress = Progress(build_request(prompt, options))
-        yield from self._follow(progress, progress.request, options.get("timeout_s"), cancel_on_leave=True)
+        request = build_request(prompt, options)
+        with CallTrace("generate", self.address, request) as trace:
+            progress = Progress(request, trace)
+            yield from self._follow(progress, request, options.get("timeout_s"), cancel_on_leave=True)
 
     def attach(
         self, request_id: str, from_token: int = 0, *, timeout_s: float | None = None
@@ -96,9 +99,10 @@ class Client:
             FairleadError: `NotFound` where this tenant has no such request.
         """
         request = inference.GenerateRequest(request_id=request_id)
-        progress = Progress(request, next_token=from_token, established=True)
         opening = inference.AttachRequest(request_id=request_id, from_token=from_token)
-        yield from self._follow(progress, opening, timeout_s, cancel_on_leave=False)
+        with CallTrace("attach", self.address, request) as trace:
+            progress = Progress(request, trace, next_token=from_token, established=True)
+            yield from self._follow(progress, opening, timeout_s, cancel_on_leave=False)
 
     def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Completion:
         """The whole answer at once.
@@ -164,7 +168,7 @@ class Client:
 
     def _stream(self, progress: Progress, opening: Opening, deadline: Deadline) -> Generator[Event, None, None]:
         """The events of one stream; raises `Broken` where it ends without `Finished`."""
-        call, response = self._open(opening, deadline)
+        call, response = self._open(opening, deadline, progress.trace)
         try:
             while response is not None:
                 event = progress.take(response)
@@ -179,7 +183,7 @@ class Client:
         finally:
             call.cancel()
 
-    def _open(self, opening: Opening, deadline: Deadline) -> tuple[_Call, Any]:
+    def _open(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         """A call and its first event; tries again within the bounds of `Retry`."""
         retrying = Retrying(
             stop=stop_after_attempt(self._retry.attempts) | deadline,
@@ -188,15 +192,16 @@ class Client:
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._open_once, opening, deadline)
+        return retrying(self._open_once, opening, deadline, trace)
 
-    def _open_once(self, opening: Opening, deadline: Deadline) -> tuple[_Call, Any]:
+    def _open_once(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         timeout_s = deadline.left_s()
+        metadata = (*self._metadata, *trace.metadata)
         call: _Call
         if isinstance(opening, inference.AttachRequest):
-            call = self._stub.Attach(opening, metadata=self._metadata, timeout=timeout_s)
+            call = self._stub.Attach(opening, metadata=metadata, timeout=timeout_s)
         else:
-            call = self._stub.Generate(opening, metadata=self._metadata, timeout=timeout_s)
+            call = self._stub.Generate(opening, metadata=metadata, timeout=timeout_s)
         try:
             return call, next(call, None)
         except grpc.RpcError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import SpanKind
 
-from fairlead.telemetry import names
+from fairlead import telemetry_names as names
 from fairlead.telemetry.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
 from fairlead.telemetry.opening import Telemetry
 from fairlead.telemetry.traces import Trace

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fairlead.telemetry import names
+from fairlead import telemetry_names as names
 from fairlead.telemetry.metrics import (
     DURATION_BUCKETS_S,
     LATENCY_BUCKETS_S,

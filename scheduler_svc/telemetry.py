@@ -14,10 +14,11 @@ from typing import Self
 
 from opentelemetry.trace import SpanKind
 
+from fairlead import telemetry_names as names
 from fairlead.config import TelemetryConfig, Tenant
 from fairlead.lengths import LengthDistribution
 from fairlead.rpc import Refusal, ServicerContext
-from fairlead.telemetry import get_logger, names
+from fairlead.telemetry import get_logger
 from fairlead.telemetry.logs import InTrace
 from fairlead.telemetry.metrics import TenantLabels
 from fairlead.telemetry.opening import Telemetry

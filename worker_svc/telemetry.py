@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import SpanKind
 
-from fairlead.telemetry import names
+from fairlead import telemetry_names as names
 from fairlead.telemetry.logs import InTrace
 from fairlead.telemetry.metrics import STEP_BUCKETS_S, Readings, counter, gauge, histogram
 from fairlead.telemetry.opening import Telemetry

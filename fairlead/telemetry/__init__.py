@@ -4,7 +4,7 @@ Reading guide: `logs.py` are the logs, with the trace they belong to. `opening.p
 `Telemetry` a process: all of it None where it is off, and nothing of OpenTelemetry imported. `traces.py` is a request's
 span in one service and the spans below it, made with times that are known already, so that the hot path only notes
 times. `metrics.py` has what the services' instruments share. `providers.py` and `exporting.py` are the SDK, bounded.
-`names.py` has every name of a span, attribute and metric.
+Names of spans and attributes are in `fairlead.telemetry_names`, which the light client reads too.
 """
 
 from fairlead.telemetry.logs import configure_logging, get_logger

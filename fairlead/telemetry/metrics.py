@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
-from fairlead.telemetry.names import OTHER
+from fairlead.telemetry_names import OTHER
 
 Labels = Mapping[str, str]
 Readings = Iterable[tuple[float, Labels]]

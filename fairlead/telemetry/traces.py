@@ -24,7 +24,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from fairlead.telemetry.names import ERROR_TYPE
+from fairlead.telemetry_names import ERROR_TYPE
 
 Attributes = Mapping[str, str | bool | int | float | tuple[str, ...]]
 
