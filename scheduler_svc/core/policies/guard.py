@@ -100,8 +100,8 @@ class PolicyGuard:
     def note(self, hook: str, error: Exception) -> None:
         """Counts a mistake."""
         self.faults += 1
-        _, count = self._new.get(hook, ("", 0))
-        self._new[hook] = (told(error), count + 1)
+        detail, count = self._new.get(hook) or (told(error), 0)
+        self._new[hook] = (detail, count + 1)
 
     def take_faults(self) -> list[PolicyFault]:
         """What went wrong since the last time, one for each method."""
