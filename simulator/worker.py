@@ -273,7 +273,7 @@ class SimWorker:
                     gaps.began(handle, end_ms)
         self._due, self._ended, self._changes = due, result.ended, result.changes
         if result.plan.quotas:
-            gaps.stepped(end_ms, result.step_ms)
+            gaps.stepped(end_ms, end_ms - now_ms)
             gaps.resumed(result.tokens, end_ms)
             self._last_end_ms = end_ms
 
@@ -314,4 +314,6 @@ class SimWorker:
 
     def _leave(self, handle: int) -> None:
         del self.attempts[handle], self._held[handle], self._sent[handle], self._base[handle]
-        self._host.left(handle, Tally(self._gaps.ended(handle), self.engine.recomputed.pop(handle, 0)))
+        # Rounded: of steps that last equally long, which is the longest is a matter of the last binary digit.
+        gap_ms = round(self._gaps.ended(handle), 6)
+        self._host.left(handle, Tally(gap_ms, self.engine.recomputed.pop(handle, 0)))

@@ -151,10 +151,9 @@ class World:
 
     # -- the core
 
-    def tell(self, *events: Event) -> None:
-        """Events for the core, and what it decides upon them."""
-        for event in events:
-            self.core.handle(event, self.now_ms)
+    def tell(self, event: Event) -> None:
+        """An event for the core, and what it decides upon it."""
+        self.core.handle(event, self.now_ms)
         self.tick()
 
     def tick(self) -> None:
@@ -162,7 +161,7 @@ class World:
         core = self.core
         decisions = core.tick(self.now_ms)
         if decisions:
-            self._carry_out(decisions)
+            self._do(decisions)
         due_ms = core.next_due_ms()
         if due_ms is not None and (self._tick_due_ms is None or due_ms < self._tick_due_ms):
             self._tick_due_ms = due_ms
@@ -173,7 +172,7 @@ class World:
             self._tick_due_ms = None
             self.tick()
 
-    def _carry_out(self, decisions: Sequence[Decision]) -> None:
+    def _do(self, decisions: Sequence[Decision]) -> None:
         asks: list[AskPrediction] = []
         mail: dict[str, list[Decision]] = {}
         for decision in decisions:
@@ -214,7 +213,13 @@ class World:
             if delay_ms is not None:
                 answers.setdefault(delay_ms, []).append(Predicted(ask.job_id, ask.generated_tokens, made))
         for delay_ms, predicted in answers.items():
-            self.at(self.now_ms + delay_ms, self.tell, *predicted)
+            self.at(self.now_ms + delay_ms, self._hear, predicted)
+
+    def _hear(self, predicted: Sequence[Predicted]) -> None:
+        """What the predictor answered together."""
+        for answer in predicted:
+            self.core.handle(answer, self.now_ms)
+        self.tick()
 
     # -- workers
 

@@ -26,10 +26,8 @@ from simulator.worker import Network
 from simulator.workload import SYNTHETIC, Targets
 from worker_svc.ordering import StepModel
 
-
-_COLUMNS = (
-    "TTFT p50/p99 ms", "TPOT p99", "in SLO %", "JCT mean/p99 s", "slow", "tok/s", "preempt", "recomp", "reject", "gap s",
-)  # fmt: skip
+_COLUMNS = ("TTFT ms\np50/p99", "TPOT\np99 ms", "in SLO\n%", "JCT s\nmean/p99", "slow-\ndown", "tokens\n/s")
+_COUNTS = ("pre-\nempted", "recom-\nputed", "re-\njected", "gap\ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,7 @@ def print_tables(console: Console, rows: list[Row], *, goodput: bool) -> None:
         )
         for name in ("policy", "load", "class", "n"):
             table.add_column(name, justify="left" if name in ("policy", "class") else "right", no_wrap=True)
-        for name in _COLUMNS:
+        for name in _COLUMNS + _COUNTS:
             table.add_column(name, justify="right", no_wrap=True)
         shown = None
         for row in (each for each in rows if each.trace == trace):
