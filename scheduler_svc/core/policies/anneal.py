@@ -124,8 +124,8 @@ def _move_border(sizes: list[int], seats: int, random: SplitMix) -> None:
 class Anneal(Planned):
     """The order of the first `head` waiting requests that meets most targets per latency, as annealing finds it.
 
-    The budget is a number of iterations, not a time, so that one seed gives one order; each costs about 1 us for a
-    request of the head. Latencies are predicted from mean lengths and the worker's step-time model.
+    The budget is a number of iterations, not a time, so that one seed gives one order; each looks at the whole head
+    once. Latencies are predicted from mean lengths and the worker's step-time model.
     """
 
     name = "anneal"
@@ -141,7 +141,7 @@ class Anneal(Planned):
         be_completion_ms: float = option(
             300_000.0, "completion target of a BE request that states none", least=1.0, most=86_400_000.0
         )
-        seed: int = option(0, "of the search", least=0, most=2**63)
+        seed: int = option(0, "of the search", least=0, most=1_000_000_000)
 
     options: Options
 

@@ -126,8 +126,8 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
     if math.isinf(least) and math.isinf(most):
         return what
     if math.isinf(most):
-        return f"{what}, at least {least:g}"
-    return f"{what} from {least:g} to {most:g}"
+        return f"{what}, at least {least:.15g}"
+    return f"{what} from {least:.15g} to {most:.15g}"
 
 
 def as_texts(options: Any) -> dict[str, str]:
