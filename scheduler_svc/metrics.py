@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LABELS = (names.TENANT_LABEL, names.CLASS_LABEL)
 NOT_OFFERED = frozenset({Outcome.CANCELLED_BY_CLIENT})
 """Ended by its own client: neither met nor missed."""
+MISSING_REASONS = ("late", "refused", "malformed", "not_connected", "stream_broke", "too_many")
 COMPLETE = frozenset({Outcome.STOP, Outcome.LENGTH})
 
 
@@ -52,8 +53,9 @@ class SchedulerMetrics:
         self._offered: Counter[tuple[str, str]] = Counter()
         self._met: Counter[tuple[str, str]] = Counter()
         self._prompt_tokens: Counter[tuple[str, str]] = Counter()
-        self._missing: Counter[str] = Counter()
-        self._within: Counter[str] = Counter()
+        # Known from the start: a query of what never happened finds 0 and not nothing.
+        self._missing: Counter[str] = Counter(dict.fromkeys(MISSING_REASONS, 0))
+        self._within: Counter[str] = Counter({"true": 0, "false": 0})
         self._ttft = histogram(
             meter, names.TIME_TO_FIRST_TOKEN, "s", LATENCY_BUCKETS_S, "Arrival to the first token, at the scheduler."
         )
