@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
 import typer
@@ -26,6 +27,8 @@ from fairlead.client import (
     RequestOptions,
     ServiceClass,
 )
+from fairlead.client_stream import Event
+from fairlead.pacing import paced
 
 
 def generate(
@@ -45,6 +48,9 @@ def generate(
     tpot_ms: Annotated[float | None, typer.Option(help="Target: mean time per output token, ms.")] = None,
     completion_ms: Annotated[float | None, typer.Option(help="Target: time to the last token, ms.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Deadline of the whole answer, s.")] = None,
+    pace_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Show at most one token in so many ms, however fast they come.")
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Times, tokens and the scheduler's decision.")] = False,
     tenant: TenantName = None,
     key: Key = None,
@@ -60,13 +66,17 @@ def generate(
         ttft_ms=ttft_ms, tpot_ms=tpot_ms, completion_ms=completion_ms, timeout_s=timeout_s,
     )  # fmt: skip
     try:
-        code = asyncio.run(_stream(access.address, key_of(access, tenant), turns if chat else asked, options, stats))
+        code = asyncio.run(
+            _stream(access.address, key_of(access, tenant), turns if chat else asked, options, stats, pace_ms)
+        )
     except FairleadError as error:
         fail(explain(error, access.address))
     raise typer.Exit(code)
 
 
-async def _stream(address: str, key: str | None, prompt: Prompt, options: RequestOptions, stats: bool) -> int:
+async def _stream(
+    address: str, key: str | None, prompt: Prompt, options: RequestOptions, stats: bool, pace_ms: float | None
+) -> int:
     """Prints the answer as it comes; the exit code is 0 only for a whole answer."""
     task = asyncio.current_task()
     assert task is not None
@@ -75,7 +85,7 @@ async def _stream(address: str, key: str | None, prompt: Prompt, options: Reques
     try:
         async with (
             AsyncClient(address, key) as client,
-            contextlib.aclosing(client.generate(prompt, **options)) as events,
+            contextlib.aclosing(_events(client, prompt, options, pace_ms)) as events,
         ):
             async for event in events:
                 if isinstance(event, Accepted):
@@ -89,6 +99,13 @@ async def _stream(address: str, key: str | None, prompt: Prompt, options: Reques
     except asyncio.CancelledError:
         print("\ncancelled", file=sys.stderr)
     return EXIT_INTERRUPTED
+
+
+def _events(
+    client: AsyncClient, prompt: Prompt, options: RequestOptions, pace_ms: float | None
+) -> AsyncGenerator[Event, None]:
+    events = client.generate(prompt, **options)
+    return events if pace_ms is None else paced(events, pace_ms)
 
 
 def _finish(accepted: Accepted | None, last: Finished, start_s: float, first_s: float | None, stats: bool) -> int:
