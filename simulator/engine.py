@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import cast
 
 from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, SimulatedSequence, StepResult
 from worker_svc.ordering import StepModel, StepRules, slack_ms
@@ -113,7 +114,8 @@ class LeapingCore(SimulatedCore):
         members = [sequences[handle] for handle in plan.quotas if handle in sequences]
         if result.ended:
             self._ls_held = sum(held.latency_sensitive for held in sequences.values())
-        self._members = members if all(held.decoding for held in members) else []
+        # All sequences are of `sequence_class`.
+        self._members = cast("list[LeapSequence]", members) if all(held.decoding for held in members) else []
         self._pure = not (result.prefill_tokens or result.ended or plan.admit or plan.evict)
         self._others_stay = False
         self._planned = (now_ms, plan.planned_ms)
@@ -126,7 +128,7 @@ class LeapingCore(SimulatedCore):
         members = self._members
         if not members or not self._known_rules or not self._stands(members):
             return None
-        steps = min(held.stop_at - held.output_tokens for held in members)
+        steps = min([held.stop_at - held.output_tokens for held in members])
         steps = self._within_blocks(members, min(steps, MAX_LEAP_STEPS))
         if steps < 1:
             return None

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from fairlead.lengths import LengthDistribution
-from simulator.quality import sigma_for_tau
 
 LEVELS = (
     0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
@@ -51,7 +50,7 @@ class NoisyPredictor:
 
     Args:
         lengths: output tokens of the workload's requests.
-        tau: Kendall's tau between what it sees and the truth; 1 knows the length.
+        sigma: of the noise in what it sees, in log tokens (`quality.sigma_for_tau`); 0 knows the length.
         max_tokens: the longest answer that a request may have.
         delay_ms: time to answer.
         seed: of the noise.
@@ -61,14 +60,14 @@ class NoisyPredictor:
     def __init__(
         self,
         lengths: Sequence[int],
-        tau: float,
+        sigma: float,
         *,
         max_tokens: int,
         delay_ms: float = 10.0,
         seed: int = 0,
         fresh_evidence: bool = False,
     ) -> None:
-        self.sigma = sigma_for_tau(lengths, tau)
+        self.sigma = sigma
         self._max_tokens = max_tokens
         self._delay_ms = delay_ms
         self._seed = seed

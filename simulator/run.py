@@ -13,6 +13,7 @@ from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import PolicySettings
 from simulator.policies import Choice, find_policies
 from simulator.predictor import FailingPredictor, NoisyPredictor, Predictor, PredictorMood
+from simulator.quality import sigma_for_tau
 from simulator.worker import Network
 from simulator.workload import Targets, Workload, all_at_once, deal, load_workload, only_ls
 from simulator.world import Machine, Request, World
@@ -98,6 +99,12 @@ def workload_of(source: str, requests: int, seed: int) -> Workload:
     return load_workload(source, requests, seed)
 
 
+@lru_cache(maxsize=64)
+def sigma_of(source: str, requests: int, seed: int, tau: float) -> float:
+    """The noise of a predictor of this quality on a workload, found once in a process."""
+    return sigma_for_tau(workload_of(source, requests, seed).lengths, tau)
+
+
 def simulate(
     run: Run, setup: Setup, *, progress: Callable[[float], None] | None = None, log: TextIO | None = None
 ) -> Result:
@@ -123,7 +130,8 @@ def simulate(
     )
     if run.choice.ls_alone:
         requests = only_ls(requests)
-    return _drive(run.choice, setup, workload, requests, Limits(setup.max_queued, setup.max_queued), progress, log)
+    limits = Limits(setup.max_queued, setup.max_queued)
+    return _drive(run.choice, setup, _predictor(run, setup, workload), requests, limits, progress, log)
 
 
 def measure_capacity(source: str, setup: Setup) -> float:
@@ -135,7 +143,7 @@ def measure_capacity(source: str, setup: Setup) -> float:
     requests = all_at_once(deal(workload, rate_per_s=1.0, ls_fraction=0.0, targets=setup.targets, seed=setup.seed))
     choice = Choice("fcfs", "fcfs", PolicySettings())
     unbounded = Limits(len(requests) + 1, len(requests) + 1)
-    result = _drive(choice, replace(setup, faults=Faults(), tau=0.0), workload, requests, unbounded, None, None)
+    result = _drive(choice, replace(setup, faults=Faults()), None, requests, unbounded, None, None)
     ends = sorted(request.last_ms for request in result.requests if request.outcome is not None and request.last_ms)
     if len(ends) < 2:
         raise ValueError(f"{source}: no request of it fits into {setup.kv_tokens} KV tokens")
@@ -147,7 +155,7 @@ def measure_capacity(source: str, setup: Setup) -> float:
 def _drive(
     choice: Choice,
     setup: Setup,
-    workload: Workload,
+    predictor: Predictor | None,
     requests: list[Request],
     limits: Limits,
     progress: Callable[[float], None] | None,
@@ -156,7 +164,7 @@ def _drive(
     core = SchedulerCore(choice.name, choice.settings, limits, policies=find_policies())
     world = World(
         core,
-        _predictor(choice, setup, workload),
+        predictor,
         network=setup.network,
         seed=setup.seed,
         leaps=setup.leaps,
@@ -208,13 +216,13 @@ def machine_of(choice: Choice, setup: Setup) -> Machine:
     return Machine(limits, setup.step_model, max_held=HELD_PER_SLOT * slots)
 
 
-def _predictor(choice: Choice, setup: Setup, workload: Workload) -> Predictor | None:
-    tau = setup.tau if choice.tau is None else choice.tau
+def _predictor(run: Run, setup: Setup, workload: Workload) -> Predictor | None:
+    tau = setup.tau if run.choice.tau is None else run.choice.tau
     if tau == 0.0:
         return None
     made = NoisyPredictor(
         workload.lengths,
-        tau,
+        sigma_of(run.source, setup.requests, setup.seed, tau),
         max_tokens=workload.max_tokens,
         delay_ms=setup.prediction_ms,
         seed=setup.seed,

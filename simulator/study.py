@@ -72,7 +72,7 @@ class Pool:
                 pending = set(futures)
                 while pending:
                     ready, pending = wait(pending, 0.2, FIRST_COMPLETED)
-                    done(sum(shares))
+                    done(sum(shares[:]))
                     for future in ready:
                         shares[futures[future]] = 1.0
                         yield futures[future], future.result()

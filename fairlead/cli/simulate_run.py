@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +182,7 @@ def _write_decisions(study: Study, capacity: dict[str, float], path: Path) -> No
 
 
 @contextmanager
-def _progress() -> Iterator[Watch]:
+def _progress() -> Generator[Watch]:
     """A bar for each part of the study, on standard error."""
     columns = (TextColumn("{task.description:>9}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = wide_console()
