@@ -14,15 +14,18 @@ class RefusalReason(Enum):
 
     QUEUE_FULL = "QUEUE_FULL"
     TENANT_QUEUE_FULL = "TENANT_QUEUE_FULL"
+    NEVER_FITS = "NEVER_FITS"
+    TTFT_OUT_OF_REACH = "TTFT_OUT_OF_REACH"
+    COMPLETION_OUT_OF_REACH = "COMPLETION_OUT_OF_REACH"
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRefusal:
-    """A request that the core does not take, with when to try again."""
+    """A request that the core does not take, with when to try again; None: never, as it is."""
 
     reason: RefusalReason
     message: str
-    retry_after_ms: float
+    retry_after_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +72,9 @@ class Admission:
         if len(self._ended_ms) < 2:
             return 1000.0
         per_ms = len(self._ended_ms) / max(now_ms - self._ended_ms[0], 1.0)
-        return min(max(0.1 * waiting / per_ms, 100.0), 60_000.0)
+        return bounded_retry_ms(0.1 * waiting / per_ms)
+
+
+def bounded_retry_ms(wait_ms: float) -> float:
+    """A delay that a client can be told: 0.1 to 60 s."""
+    return min(max(wait_ms, 100.0), 60_000.0)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 
+from fairlead.lengths import LengthDistribution
 from scheduler_svc.core.backlog import Backlog
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.placement import Placement
+from scheduler_svc.core.placement import Gate
+from scheduler_svc.core.placements import Placement
 from scheduler_svc.core.policies import Policy, Room
 from scheduler_svc.core.policies.guard import PolicyGuard
-from scheduler_svc.core.types import Assign, CancelOn, Decision, Job, Reorder, WorkerUp
+from scheduler_svc.core.types import Arrived, Assign, CancelOn, Decision, Job, PolicySettings, Reorder, WorkerUp
 from scheduler_svc.core.workers import WorkerView
 
 MEMORY_TRIES = 8
@@ -23,17 +27,19 @@ class Dispatcher:
     Attributes:
         workers: by name of incarnation.
         guard: asks the policy in force.
-        rules: how a step is filled under the policy in force.
+        rules: how a step is filled under the policy and the choices in force.
     """
 
-    def __init__(self, policy: Policy, ledger: Ledger, look_ahead: int) -> None:
+    def __init__(
+        self, policy: Policy, ledger: Ledger, look_ahead: int, placements: Mapping[str, type[Placement]]
+    ) -> None:
         self.workers: dict[str, WorkerView] = {}
-        self.guard = PolicyGuard(policy)
-        self.rules = self.guard.rules()
+        self._look_ahead = look_ahead
+        self._placements = placements
+        self._take_policy(policy)
         self._planned_ms: dict[str, float] = {}
         self._plans = 0
         self._ledger = ledger
-        self._placement = Placement(look_ahead)
         self._backlogs: dict[str, Backlog] = {}
         self._stale_workers: dict[str, None] = {}
         self._stale_models: dict[str, None] = {}
@@ -43,10 +49,22 @@ class Dispatcher:
         """The policy in force."""
         return self.guard.policy
 
+    @property
+    def settings(self) -> PolicySettings:
+        """Of the policy in force, with the choices beside it."""
+        return self.guard.policy.settings
+
+    def _take_policy(self, policy: Policy) -> None:
+        settings = policy.settings
+        self.guard = PolicyGuard(policy)
+        self.rules = settings.step_rules(self.guard.rules())
+        self._gate = Gate(self._look_ahead, self._placements[settings.placement](), policy, self.rules, settings)
+        for worker in self.workers.values():
+            worker.entry = None
+
     def set_policy(self, policy: Policy) -> None:
         """Takes another policy; the caller gives every live job its new key."""
-        self.guard = PolicyGuard(policy)
-        self.rules = self.guard.rules()
+        self._take_policy(policy)
         self._planned_ms.clear()
         self._stale_workers.update(dict.fromkeys(self.workers))
         self._stale_models.update(dict.fromkeys(self._backlogs))
@@ -65,14 +83,15 @@ class Dispatcher:
         return self.workers.pop(name, None)
 
     def room_changed(self, worker: WorkerView) -> None:
-        """Something left this worker, or it takes jobs again."""
+        """Something left this worker, or it takes jobs again, or no more."""
+        worker.entry = None
         self._stale_models[worker.up.model] = None
 
     def enqueue(self, job: Job, now_ms: float) -> None:
         """Puts a new job into the pool."""
         job.key = self.guard.key(job, now_ms)
         self._ledger.of(job).waiting += 1
-        self._backlog(job).put(job)
+        self.backlog(job.spec.model).put(job)
         self._stale_models[job.spec.model] = None
 
     def requeue(self, job: Job, worker: WorkerView, now_ms: float) -> None:
@@ -91,19 +110,48 @@ class Dispatcher:
             return
         self._stale_models[job.spec.model] = None
         if job.worker is None:
-            self._backlog(job).rekey(job, key)
+            self.backlog(job.spec.model).rekey(job, key)
             return
-        worker = self.workers[job.worker]
-        worker.take(job)
-        job.key = key
-        worker.put(job)
+        self.workers[job.worker].rekey(job, key)
         self._stale_workers[job.worker] = None
+
+    def recount(self, job: Job) -> None:
+        """A job was estimated anew, or began its answer: what it adds to the sums is another."""
+        if job.worker is not None:
+            worker = self.workers[job.worker]
+            worker.tally.put(job)
+            worker.peak = None
+        elif job in (backlog := self.backlog(job.spec.model)):
+            backlog.tally.put(job)
+
+    def become_best_effort(self, job: Job) -> None:
+        """A waiting LS job is BE from now on; the caller estimates it anew and gives it its key."""
+        backlog = self.backlog(job.spec.model)
+        backlog.take(job)
+        job.spec = replace(job.spec, latency_sensitive=False)
+        job.relegated = True
+        backlog.put(job)
+
+    def key_of(self, spec: Arrived, mean_tokens: float, now_ms: float) -> tuple[float, float]:
+        """Where a request would stand if it came now and were as long as is expected."""
+        job = Job(spec, now_ms, LengthDistribution.from_point(mean_tokens))
+        workers = self.workers_of(spec.model)
+        job.cost = self.guard.cost(job, workers[0].pace(self.rules)) if workers else 0.0
+        return self.guard.key(job, now_ms)
+
+    def workers_of(self, model: str) -> list[WorkerView]:
+        """Those that run a model."""
+        return [worker for worker in self.workers.values() if worker.up.model == model]
+
+    def backlog(self, model: str) -> Backlog:
+        """What waits for a model."""
+        return self._backlogs.setdefault(model, Backlog())
 
     def remove(self, job: Job, *, still_running: bool) -> CancelOn | None:
         """Takes an ending job out of pool or worker; where its worker still runs it, says how to stop it."""
         account = self._ledger.of(job)
         if job.worker is None:
-            self._backlog(job).take(job)
+            self.backlog(job.spec.model).take(job)
             account.waiting -= 1
             return None
         worker = self.workers[job.worker]
@@ -127,20 +175,19 @@ class Dispatcher:
         decisions += self.guard.take_faults()
         return decisions
 
-    def _backlog(self, job: Job) -> Backlog:
-        return self._backlogs.setdefault(job.spec.model, Backlog())
-
     def _place(self, model: str, now_ms: float, decisions: list[Decision]) -> None:
         backlog = self._backlogs.get(model)
-        workers = [worker for worker in self.workers.values() if worker.up.model == model]
+        workers = self.workers_of(model)
         if not backlog or not workers:
             return
         for worker in workers:
             oldest = backlog.oldest_best_effort()
-            if oldest is not None and self._placement.has_share_room(worker, oldest, self.rules):
+            if oldest is not None and self._gate.has_share_room(worker, oldest):
                 self._assign(oldest, worker, now_ms, decisions)
         if self.guard.plan_head():
             self._plan(model, backlog, workers, now_ms)
+        if self._gate.placement.longest_first:
+            self._place_longest_first(backlog, workers, now_ms, decisions)
         tier: float | None = None
         while True:
             candidates = list(islice(backlog.best_first(tier), MEMORY_TRIES))
@@ -153,7 +200,7 @@ class Dispatcher:
     def _plan(self, model: str, backlog: Backlog, workers: list[WorkerView], now_ms: float) -> None:
         """Has the policy order the first of what waits together: if one could be placed now, and not too often."""
         head = list(islice(backlog.best_first(), self.guard.plan_head()))
-        if not head or self._placement.choose(head[0], workers, self.policy, self.rules) is None:
+        if not head or self._gate.choose(head[0], workers) is None:
             return
         since_ms = now_ms - self._planned_ms.get(model, -math.inf)
         if head[0].state is not None and since_ms < self.guard.plan_every_ms():
@@ -166,21 +213,34 @@ class Dispatcher:
             job.state = float(self._plans)
             self.rekey(job, now_ms)
 
+    def _place_longest_first(
+        self, backlog: Backlog, workers: list[WorkerView], now_ms: float, decisions: list[Decision]
+    ) -> None:
+        """Whom the order lets in at once goes in by work, longest first; who they are is still the order's."""
+        free = sum(self._gate.free_seats(worker) for worker in workers)
+        for job in sorted(islice(backlog.best_first(), free), key=lambda job: (-job.remaining_mean, job.job_id)):
+            worker = self._gate.choose(job, workers)
+            if worker is not None:
+                self._assign(job, worker, now_ms, decisions)
+
     def _place_one(
         self, candidates: list[Job], tier: float, workers: list[WorkerView], now_ms: float, decisions: list[Decision]
     ) -> bool:
         """Places the first of `candidates` in `tier` that finds room; False where none does."""
+        widest = self._gate.widest(workers)
         for job in candidates:
             if job.key[0] != tier:
                 return False
-            worker = self._placement.choose(job, workers, self.policy, self.rules)
+            if job.key >= widest[0 if job.spec.latency_sensitive else 1]:
+                continue
+            worker = self._gate.choose(job, workers)
             if worker is not None:
                 self._assign(job, worker, now_ms, decisions)
                 return True
         return False
 
     def _assign(self, job: Job, worker: WorkerView, now_ms: float, decisions: list[Decision]) -> None:
-        self._backlog(job).take(job)
+        self.backlog(job.spec.model).take(job)
         account = self._ledger.of(job)
         account.waiting -= 1
         account.running += 1
@@ -190,7 +250,16 @@ class Dispatcher:
         if job.first_assigned_ms is None:
             job.first_assigned_ms = now_ms
         worker.put(job)
-        decisions.append(Assign(job.job_id, worker.up.worker, job.attempt, worker.next_rank, job.output_tokens))
+        decisions.append(
+            Assign(
+                job.job_id,
+                worker.up.worker,
+                job.attempt,
+                worker.next_rank,
+                job.output_tokens,
+                best_effort=job.relegated,
+            )
+        )
         worker.next_rank += 1
         worker.order_sent = (*worker.order_sent, job.job_id)
         self._stale_workers[worker.up.worker] = None

@@ -37,8 +37,8 @@ class Ledger:
         self.accounts: dict[tuple[str, bool], Account] = {}
 
     def of(self, job: Job) -> Account:
-        """The account that `job` belongs to."""
-        key = (job.spec.tenant, job.spec.latency_sensitive)
+        """The account that `job` belongs to: of the class in which it came."""
+        key = (job.spec.tenant, job.came_as_ls)
         account = self.accounts.get(key)
         if account is None:
             account = self.accounts[key] = Account()

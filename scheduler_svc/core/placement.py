@@ -1,79 +1,124 @@
-"""Which worker a waiting job goes to, and whether now: the pool is central, a worker holds little in advance."""
+"""Whether a waiting job may enter a worker now, and which: the pool is central, a worker holds little in advance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from scheduler_svc.core.memory import PEAK_LEVEL, PEAK_SHARE, predicted_peak_tokens
-from scheduler_svc.core.policies.base import Policy
+from scheduler_svc.core.choices import Choices
+from scheduler_svc.core.guards import keeps_pace
+from scheduler_svc.core.memory import PEAK_SHARE, Peak
+from scheduler_svc.core.placements import Placement
+from scheduler_svc.core.policies import Policy
 from scheduler_svc.core.types import Job, Rules
-from scheduler_svc.core.workers import WorkerView
+from scheduler_svc.core.workers import ALWAYS, NEVER, Key, WorkerView
 
 LS_PER_SEAT = 2
 """LS jobs that share a seat where those ahead of their pace yield it; the worker's clock says who is ahead."""
 
 
-class Placement:
-    """Least-loaded worker with room (ELIS's min-load balancer); stateless but for its settings.
+class Gate:
+    """Who has room for whom under the policy and the choices in force; a placement picks among them.
 
     Args:
         look_ahead: jobs that a worker holds beyond its seats, so that a freed seat never waits for the network.
+        placement: picks.
+        policy: in force.
+        rules: of its steps.
+        choices: beside it.
     """
 
-    def __init__(self, look_ahead: int) -> None:
+    def __init__(self, look_ahead: int, placement: Placement, policy: Policy, rules: Rules, choices: Choices) -> None:
+        self.placement = placement
         self._look_ahead = look_ahead
+        self._rules = rules
+        # A class-blind policy orders LS and BE alike, so memory holds them alike.
+        explicit = choices.kv_admission == "peak"
+        self._peak_for_be = explicit or (choices.kv_admission == "auto" and policy.admits_by_memory)
+        self._peak_for_ls = explicit and not rules.class_tiers
+        self._guarded = choices.admission == "guards"
 
-    def choose(self, job: Job, workers: Iterable[WorkerView], policy: Policy, rules: Rules) -> WorkerView | None:
+    def entry(self, worker: WorkerView, latency_sensitive: bool) -> Key:
+        """A job of this class finds a slot and a seat, or a place ahead, if its key is below this."""
+        if worker.entry is None:
+            worker.entry = (self._entry(worker, True), self._entry(worker, False))
+        return worker.entry[0 if latency_sensitive else 1]
+
+    def widest(self, workers: Sequence[WorkerView]) -> tuple[Key, Key]:
+        """(LS, BE): a job whose key is not below this finds no room anywhere."""
+        ls, be = NEVER, NEVER
+        for worker in workers:
+            if worker.entry is None:
+                self.entry(worker, True)
+            assert worker.entry is not None
+            ls, be = max(ls, worker.entry[0]), max(be, worker.entry[1])
+        return ls, be
+
+    def choose(self, job: Job, workers: Sequence[WorkerView]) -> WorkerView | None:
         """The worker that `job` should enter now, or None: it waits in the pool."""
+        latency_sensitive, key = job.spec.latency_sensitive, job.key
         open_to_it = [
-            worker for worker in workers if self._has_room(worker, job, rules) and self._has_memory(worker, job, policy)
+            worker
+            for worker in workers
+            if key < self.entry(worker, latency_sensitive)
+            and self._has_memory(worker, job)
+            and (not (self._guarded and latency_sensitive) or keeps_pace(worker, job))
         ]
-        if not open_to_it:
-            return None
-        return min(open_to_it, key=lambda worker: (worker.placed / worker.seats(rules), worker.up.worker))
+        return self.placement.pick(job, open_to_it, self._rules) if open_to_it else None
 
-    def has_share_room(self, worker: WorkerView, oldest: Job, rules: Rules) -> bool:
+    def has_share_room(self, worker: WorkerView, oldest: Job) -> bool:
         """Whether the oldest waiting BE job should enter for the seat that BE keeps (I6): none there is older."""
-        if rules.be_share <= 0 or not self._takes(worker) or worker.placed >= worker.up.slots:
+        if self._rules.be_share <= 0 or not _takes(worker) or worker.placed >= worker.up.slots:
             return False
-        best_effort = [job for job in worker.jobs.values() if not job.spec.latency_sensitive]
-        return all(job.arrival_ms > oldest.arrival_ms for job in best_effort)
+        return worker.oldest_best_effort_ms() > oldest.arrival_ms and _could_hold(worker, oldest)
 
-    def _takes(self, worker: WorkerView) -> bool:
-        return not worker.draining and not worker.full and worker.placed < worker.up.max_held
+    def free_seats(self, worker: WorkerView) -> int:
+        """Jobs that a worker takes at once without displacing any."""
+        if not _takes(worker):
+            return 0
+        return max(0, min(worker.seats(self._rules) + self._look_ahead, worker.up.slots) - worker.placed)
 
-    def _has_room(self, worker: WorkerView, job: Job, rules: Rules) -> bool:
-        if not self._takes(worker):
-            return False
+    def _entry(self, worker: WorkerView, latency_sensitive: bool) -> Key:
+        if not _takes(worker):
+            return NEVER
+        rules = self._rules
         seats = worker.seats(rules)
-        if rules.yield_when_ahead and job.spec.latency_sensitive:
-            return sum(other.spec.latency_sensitive for other in worker.jobs.values()) < LS_PER_SEAT * seats
+        if rules.yield_when_ahead and latency_sensitive:
+            return ALWAYS if worker.tally.latency_sensitive < LS_PER_SEAT * seats else NEVER
         if worker.placed < min(seats + self._look_ahead, worker.up.slots):
-            return True
-        if not rules.displace:
-            return False
-        last = worker.last_seat_key(seats)
-        if last is not None and job.key >= last:
-            return False
+            return ALWAYS
         # It would get a seat at once. A slot must be free, or an LS job may take the slot of a BE job.
-        return worker.placed < worker.up.slots or (rules.evict and rules.class_tiers and job.spec.latency_sensitive)
+        slot = worker.placed < worker.up.slots or (rules.evict and rules.class_tiers and latency_sensitive)
+        if not rules.displace or not slot:
+            return NEVER
+        last = worker.last_seat_key(seats)
+        return ALWAYS if last is None else last
 
-    def _has_memory(self, worker: WorkerView, job: Job, policy: Policy) -> bool:
-        """Whether the predicted KV peak stays within the worker's; LS and an idle worker are not held to it."""
-        if not policy.admits_by_memory or job.spec.latency_sensitive or not worker.jobs:
+    def _has_memory(self, worker: WorkerView, job: Job) -> bool:
+        """Whether it can ever finish its prompt there, and the predicted KV peak stays within the worker's.
+
+        LS of a policy with tiers, and an idle worker, are not held to the peak.
+        """
+        if not _could_hold(worker, job):
+            return False
+        held = self._peak_for_ls if job.spec.latency_sensitive else self._peak_for_be
+        if not held or not worker.jobs:
             return True
         room = PEAK_SHARE * worker.up.kv_blocks * worker.up.kv_block_tokens
-        held = [_memory_of(other) for other in (*worker.jobs.values(), job)]
-        if sum(used + remaining for used, remaining in held) <= room:
-            return True
-        return predicted_peak_tokens(held) <= room
+        if worker.peak is None:
+            worker.peak = Peak(_memory_of(other) for other in worker.jobs.values())
+        return worker.peak.with_job(*_memory_of(job)) <= room
+
+
+def _takes(worker: WorkerView) -> bool:
+    return not worker.draining and not worker.full and worker.placed < worker.up.max_held
+
+
+def _could_hold(worker: WorkerView, job: Job) -> bool:
+    """Whether what is to be computed and one more token fit into the whole cache; 0 blocks: the worker did not say."""
+    kv_tokens = worker.up.kv_blocks * worker.up.kv_block_tokens
+    return not kv_tokens or job.spec.prompt_tokens + job.output_tokens < kv_tokens
 
 
 def _memory_of(job: Job) -> tuple[float, float]:
     """(KV tokens now, tokens to come at the level that memory reckons with)."""
     return job.spec.prompt_tokens + job.output_tokens, job.remaining_high
-
-
-def remaining_high(job: Job) -> float:
-    """Output tokens still to come, at the quantile that memory reckons with."""
-    return max(0.0, job.distribution.quantile(PEAK_LEVEL, job.output_tokens) - job.output_tokens)

@@ -13,9 +13,13 @@ from heapq import heappop, heappush
 
 from scheduler_svc.core.admission import Admission, AdmissionRefusal, Limits
 from scheduler_svc.core.ageing import Ageing
+from scheduler_svc.core.asking import should_ask
+from scheduler_svc.core.checks import check_settings
 from scheduler_svc.core.dispatcher import Dispatcher
+from scheduler_svc.core.feasibility import Feasibility
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.placement import remaining_high
+from scheduler_svc.core.memory import remaining_high, remaining_moments
+from scheduler_svc.core.placements import BUILT_IN_PLACEMENTS, Placement
 from scheduler_svc.core.policies import BUILT_IN, BrokenPolicy, Pace, Policy, make_policy
 from scheduler_svc.core.priors import Priors
 from scheduler_svc.core.types import (
@@ -50,13 +54,14 @@ class SchedulerCore:
         settings: of the policy.
         limits: bounds.
         policies: by name; plug-ins are added here.
+        placements: by name; plug-ins are added here.
 
     Attributes:
         ledger: what was accepted and how it ended.
         priors: observed lengths.
 
     Raises:
-        PolicyError: no such policy, or it does not take these options.
+        PolicyError: no such policy, it does not take these options, or choices that make no sense with it.
     """
 
     def __init__(
@@ -66,14 +71,17 @@ class SchedulerCore:
         limits: Limits,
         *,
         policies: Mapping[str, type[Policy]] = BUILT_IN,
+        placements: Mapping[str, type[Placement]] = BUILT_IN_PLACEMENTS,
     ) -> None:
         self._policies = policies
+        self._placements = placements
         self.ledger = Ledger()
         self.priors = Priors()
         self._admission = Admission(limits, self.ledger)
-        self._dispatcher = Dispatcher(self.make_policy(policy, settings), self.ledger, limits.look_ahead)
+        self._dispatcher = Dispatcher(self.make_policy(policy, settings), self.ledger, limits.look_ahead, placements)
         self._jobs: dict[int, Job] = {}
         self._live: dict[int, Job] = {}
+        self._feasibility = Feasibility(self._dispatcher, self._live)
         self._paces: dict[str, Pace] = {}
         self._expiries: list[tuple[float, int]] = []
         self._ageing = Ageing()
@@ -92,12 +100,29 @@ class SchedulerCore:
         return self._dispatcher.workers
 
     def make_policy(self, name: str, settings: PolicySettings) -> Policy:
-        """A policy by name. Raises PolicyError: UnknownPolicy (it lists the known ones), BadOption or BrokenPolicy."""
-        return make_policy(self._policies, name, settings)
+        """A policy by name.
 
-    def refusal_for(self, tenant: str, now_ms: float) -> AdmissionRefusal | None:
-        """Whether another request of `tenant` would break a bound of the pool."""
-        return self._admission.refusal_for(tenant, now_ms)
+        Raises:
+            PolicyError: UnknownPolicy (lists the known ones), BadOption, BrokenPolicy, or BadChoice where the settings
+                make no sense with it.
+        """
+        policy = make_policy(self._policies, name, settings)
+        check_settings(settings, policy, self._placements)
+        return policy
+
+    def refusal_for(self, tenant: str, now_ms: float, spec: Arrived | None = None) -> AdmissionRefusal | None:
+        """Why a request would not be taken now.
+
+        Args:
+            tenant: who asks.
+            now_ms: when.
+            spec: the request, once it is known: it may be impossible, or, where the choices in force say so, refused
+                because its targets are out of reach.
+        """
+        refusal = self._admission.refusal_for(tenant, now_ms)
+        if refusal is not None or spec is None:
+            return refusal
+        return self._feasibility.refusal_of(spec, self.priors.distribution(spec).mean_remaining(), now_ms)
 
     def job(self, job_id: int) -> Job | None:
         """A job that is live, or that ended and is not forgotten."""
@@ -117,8 +142,7 @@ class SchedulerCore:
         while self._expiries and self._expiries[0][1] not in self._live:
             heappop(self._expiries)
         due = [self._expiries[0][0]] if self._expiries else []
-        if self._ageing.due_ms is not None:
-            due.append(self._ageing.due_ms)
+        due += [due_ms for due_ms in (self._ageing.due_ms, self._feasibility.next_due_ms()) if due_ms is not None]
         return min(due, default=None)
 
     # -- events
@@ -159,6 +183,7 @@ class SchedulerCore:
             heappush(self._expiries, (spec.expires_ms, spec.job_id))
         self._estimate(job)
         self._dispatcher.enqueue(job, now_ms)
+        self._feasibility.arrived(job, now_ms)
         self._ask(job)
         if self.policy.ages:
             self._ageing.wake(now_ms)
@@ -176,12 +201,18 @@ class SchedulerCore:
 
     def _stepped(self, event: Stepped, now_ms: float) -> None:
         window = self.policy.settings.window_tokens
+        worker = self.workers.get(event.worker)
+        if worker is not None:
+            worker.peak = None
         for job_id, attempt, count in event.tokens:
             job = self._live.get(job_id)
             if job is None or job.attempt != attempt or job.worker != event.worker:
                 continue
+            began = job.output_tokens == job.base_tokens
             job.output_tokens += count
             job.last_token_ms = now_ms
+            if began:
+                self._dispatcher.recount(job)
             if job.first_token_ms is None:
                 job.first_token_ms = now_ms
             self.ledger.of(job).output_tokens += count
@@ -223,6 +254,7 @@ class SchedulerCore:
         if worker is None:
             return
         worker.leaving.discard(event.job_id)
+        worker.entry = None
         worker.full |= event.reason is AdmitRefusal.FULL
         worker.draining |= event.reason is AdmitRefusal.DRAINING
         job = self._live.get(event.job_id)
@@ -246,6 +278,8 @@ class SchedulerCore:
         if event.cost is not None:
             worker.cost = event.cost
             self._paces[worker.up.model] = worker.pace(self._dispatcher.rules)
+        if event.relative_error is not None:
+            worker.relative_error = event.relative_error
         if event.draining is not None:
             worker.draining = event.draining
             self._dispatcher.room_changed(worker)
@@ -272,6 +306,7 @@ class SchedulerCore:
             self._dispatcher.guard.note("__init__", error)
             return
         self._dispatcher.set_policy(policy)
+        self._feasibility.settings_changed()
         for worker in self.workers.values():
             self._paces[worker.up.model] = worker.pace(self._dispatcher.rules)
         for job in self._live.values():
@@ -292,6 +327,10 @@ class SchedulerCore:
         for job_id in self._ageing.take(now_ms, lambda: self._live):
             if job_id in self._live:
                 self._dispatcher.rekey(self._live[job_id], now_ms)
+        for job in self._feasibility.take(now_ms):
+            self._dispatcher.become_best_effort(job)
+            self._estimate(job)
+            self._dispatcher.rekey(job, now_ms)
         decisions = self._decisions + self._dispatcher.dispatch(now_ms)
         self._decisions = []
         return decisions
@@ -301,11 +340,12 @@ class SchedulerCore:
         job.estimated_at = job.output_tokens
         job.cost = self._dispatcher.guard.cost(job, self._paces.get(job.spec.model, Pace()))
         job.remaining_high = remaining_high(job)
+        if self.policy.settings.reckons:
+            job.remaining_mean, job.remaining_sd = remaining_moments(job)
+        self._dispatcher.recount(job)
 
     def _ask(self, job: Job) -> None:
-        wish = self.policy.settings.repredict
-        guard = self._dispatcher.guard
-        if wish == "always" or (wish == "auto" and guard.wants_prediction(job, job.output_tokens)):
+        if should_ask(job, self._dispatcher.guard, self.policy.settings):
             self._decisions.append(AskPrediction(job.job_id, job.output_tokens))
 
     def _requeue(self, job: Job, worker: WorkerView, now_ms: float) -> None:

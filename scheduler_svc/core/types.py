@@ -13,6 +13,7 @@ from enum import Enum
 from fairlead.lengths import LengthDistribution
 from fairlead.steps import StepModel as StepCost
 from fairlead.steps import StepRules as Rules
+from scheduler_svc.core.choices import Choices
 
 DEFAULT_COST = StepCost()
 """The pace of a worker that has told none yet."""
@@ -148,11 +149,15 @@ class WorkerUp:
 
 @dataclass(frozen=True, slots=True)
 class WorkerUpdated:
-    """A worker told its pace, or that it drains (it takes nothing new and finishes what it has)."""
+    """A worker told its pace, or that it drains (it takes nothing new and finishes what it has).
+
+    `relative_error` is that of the step-time model: mean |measured - predicted| / measured over recent steps.
+    """
 
     worker: str
     cost: StepCost | None = None
     draining: bool | None = None
+    relative_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +176,8 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicySettings:
-    """What an operator may set with a policy.
+class PolicySettings(Choices):
+    """What an operator may set with a policy: its own settings, and the choices that combine with any (`Choices`).
 
     Attributes:
         step_seats: places in a step on each worker; None: each worker's own.
@@ -218,13 +223,17 @@ class AskPrediction:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Give a job to a worker. `forced_tokens` of its answer are out already and become part of its prompt."""
+    """Give a job to a worker. `forced_tokens` of its answer are out already and become part of its prompt.
+
+    `best_effort`: it came as LS and is served as BE, since its targets were out of reach.
+    """
 
     job_id: int
     worker: str
     attempt: int
     rank: int
     forced_tokens: int
+    best_effort: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +270,7 @@ class PolicyFault:
     Attributes:
         policy: its name.
         hook: the method that failed.
-        detail: what went wrong, the last time.
+        detail: what went wrong, the first time.
         count: times since the last such decision.
     """
 
@@ -289,6 +298,8 @@ class Job:
         estimated_at: output tokens at which its key was last computed from the distribution.
         cost: what the policy derives from the distribution (remaining tokens, or ms of work), kept between windows.
         remaining_high: tokens still to come at the quantile that memory reckons with, kept between windows.
+        remaining_mean, remaining_sd: of the tokens still to come; 0 unless the choices in force reckon with work.
+        relegated: it came as LS and is BE from now on; `spec` says BE.
         key: its place in the order; smaller first.
         review_at: output tokens at which the policy wants to set another key, even within a window.
         state: what the policy in force keeps about this job; no other reads it.
@@ -308,6 +319,9 @@ class Job:
     estimated_at: int = 0
     cost: float = 0.0
     remaining_high: float = 0.0
+    remaining_mean: float = 0.0
+    remaining_sd: float = 0.0
+    relegated: bool = False
     key: tuple[float, float] = (0.0, 0.0)
     review_at: float = math.inf
     state: object = None
@@ -317,6 +331,11 @@ class Job:
     pauses: int = 0
     evictions: int = 0
     outcome: Outcome | None = None
+
+    @property
+    def came_as_ls(self) -> bool:
+        """The class that it was accepted in."""
+        return self.relegated or self.spec.latency_sensitive
 
     @property
     def job_id(self) -> int:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from sortedcontainers import SortedList
 
+from scheduler_svc.core.memory import Peak
 from scheduler_svc.core.policies.base import Pace
+from scheduler_svc.core.tally import Tally
 from scheduler_svc.core.types import Job, Rules, StepCost, WorkerUp
 
+Key = tuple[float, float]
 Ranked = tuple[tuple[float, float], int]
 """(key, job_id): the job_id breaks ties, oldest first."""
 
 
+NEVER = (-math.inf, -math.inf)
+ALWAYS = (math.inf, math.inf)
+
+
 def _no_order() -> SortedList[Ranked]:
+    return SortedList()
+
+
+def _none_best_effort() -> SortedList[tuple[float, int]]:
     return SortedList()
 
 
@@ -26,6 +38,10 @@ class WorkerView:
         order: the same, by key.
         leaving: ended jobs that the worker has not yet said it let go of; they still hold their slots.
         full: it refused an assignment for want of room; nothing is placed until something leaves.
+        relative_error: of its step-time model; None while it has told none.
+        tally: sums over `jobs`.
+        peak: predicted memory of `jobs`; None: to be reckoned again.
+        entry: below which keys an LS and a BE job would find room (`placement.py`); None: to be looked at again.
         rules_sent, order_sent: what it was last told.
         next_rank: behind every rank that it knows.
     """
@@ -34,12 +50,17 @@ class WorkerView:
     cost: StepCost
     draining: bool = False
     full: bool = False
+    relative_error: float | None = None
+    tally: Tally = field(default_factory=Tally)
+    peak: Peak | None = None
+    entry: tuple[Key, Key] | None = None
     jobs: dict[int, Job] = field(default_factory=dict[int, Job])
     order: SortedList[Ranked] = field(default_factory=_no_order)
     leaving: set[int] = field(default_factory=set[int])
     rules_sent: Rules | None = None
     order_sent: tuple[int, ...] = ()
     next_rank: int = 0
+    _best_effort: SortedList[tuple[float, int]] = field(default_factory=_none_best_effort)
 
     @property
     def placed(self) -> int:
@@ -58,11 +79,30 @@ class WorkerView:
         """Adds a job under its present key."""
         self.jobs[job.job_id] = job
         self.order.add((job.key, job.job_id))
+        self.tally.put(job)
+        if not job.spec.latency_sensitive:
+            self._best_effort.add((job.arrival_ms, job.job_id))
+        self.entry = self.peak = None
 
     def take(self, job: Job) -> None:
         """Removes a job that stands under its present key."""
         del self.jobs[job.job_id]
         self.order.remove((job.key, job.job_id))
+        self.tally.take(job)
+        if not job.spec.latency_sensitive:
+            self._best_effort.remove((job.arrival_ms, job.job_id))
+        self.entry = self.peak = None
+
+    def rekey(self, job: Job, key: Key) -> None:
+        """Moves a job to another key."""
+        self.order.remove((job.key, job.job_id))
+        self.order.add((key, job.job_id))
+        job.key = key
+        self.entry = None
+
+    def oldest_best_effort_ms(self) -> float:
+        """Arrival of the oldest BE job here; infinite where there is none."""
+        return self._best_effort[0][0] if self._best_effort else math.inf
 
     def last_seat_key(self, seats: int) -> tuple[float, float] | None:
         """Key of the job in the last seat; None while seats are free."""

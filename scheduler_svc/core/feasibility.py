@@ -1,0 +1,167 @@
+"""Who can't be served in time: refused at the door, or served as best effort, as the choices in force say."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from scheduler_svc.core import outlook
+from scheduler_svc.core.admission import AdmissionRefusal, RefusalReason, bounded_retry_ms
+from scheduler_svc.core.dispatcher import Dispatcher
+from scheduler_svc.core.soft_admission import Demand, admitted
+from scheduler_svc.core.types import Arrived, Job
+from scheduler_svc.core.workers import WorkerView
+
+MOST_NEW = 64
+"""New requests that one run of the dynamic programme decides on; those that come with more are declined."""
+
+
+class Feasibility:
+    """Judges requests by the dispatcher's state.
+
+    Args:
+        dispatcher: knows what waits and what is where.
+        live: accepted and not ended, by id.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, live: dict[int, Job]) -> None:
+        self._dispatcher = dispatcher
+        self._live = live
+        self._hopeless: list[tuple[float, int]] = []
+        self._undecided: dict[str, list[int]] = {}
+        self._admitted: dict[str, dict[int, None]] = {}
+
+    def refusal_of(self, spec: Arrived, mean_tokens: float, now_ms: float) -> AdmissionRefusal | None:
+        """Whether a request that would arrive now can't be served at all, or (where chosen) not in time.
+
+        Args:
+            spec: the request.
+            mean_tokens: expected output tokens.
+            now_ms: its arrival.
+        """
+        workers = self._dispatcher.workers_of(spec.model)
+        if not workers:
+            return None
+        impossible = _never_fits(spec, workers)
+        if impossible is not None:
+            return impossible
+        settings = self._dispatcher.settings
+        if settings.admission == "guards" or settings.overload == "reject":
+            if spec.latency_sensitive:
+                return self._late_first_token(spec, workers, now_ms)
+            if settings.overload == "reject":
+                return self._late_completion(spec, mean_tokens, workers, now_ms)
+        return None
+
+    def arrived(self, job: Job, now_ms: float) -> None:
+        """Takes note of a request that was accepted."""
+        settings = self._dispatcher.settings
+        if not job.spec.latency_sensitive or job.output_tokens:
+            return
+        if settings.admission == "dp_soft":
+            self._undecided.setdefault(job.spec.model, []).append(job.job_id)
+        elif settings.overload == "relegate":
+            workers = self._dispatcher.workers_of(job.spec.model)
+            due_ms = job.arrival_ms + job.spec.ttft_ms
+            if not workers:
+                heappush(self._hopeless, (due_ms, job.job_id))
+                return
+            found = outlook.first_token(
+                job.spec, due_ms, self._dispatcher.backlog(job.spec.model), workers, self._dispatcher.rules
+            )
+            # Its own prompt waits already, so it is among what is ahead.
+            own_ms = min(worker.cost.c1_ms_per_prefill_token for worker in workers) * job.spec.prompt_tokens
+            late = now_ms + found.wait_ms > due_ms
+            heappush(self._hopeless, (now_ms if late else due_ms - own_ms, job.job_id))
+
+    def next_due_ms(self) -> float | None:
+        """When `take` has something to say, if nothing happens before."""
+        while self._hopeless and not self._waits(self._hopeless[0][1]):
+            heappop(self._hopeless)
+        return self._hopeless[0][0] if self._hopeless else None
+
+    def take(self, now_ms: float) -> list[Job]:
+        """Waiting LS requests that are to be served as BE from now on."""
+        found: list[Job] = []
+        while self._hopeless and self._hopeless[0][0] <= now_ms:
+            _, job_id = heappop(self._hopeless)
+            if self._waits(job_id):
+                found.append(self._live[job_id])
+        if self._undecided:
+            for model, new in self._undecided.items():
+                found += self._declined(model, new, now_ms)
+            self._undecided.clear()
+        return found
+
+    def settings_changed(self) -> None:
+        """Other choices are in force: what was noted for the last ones is void."""
+        self._hopeless.clear()
+        self._undecided.clear()
+        self._admitted.clear()
+
+    def _waits(self, job_id: int) -> bool:
+        job = self._live.get(job_id)
+        return job is not None and job.worker is None and job.spec.latency_sensitive and job.first_token_ms is None
+
+    def _late_first_token(self, spec: Arrived, workers: list[WorkerView], now_ms: float) -> AdmissionRefusal | None:
+        backlog = self._dispatcher.backlog(spec.model)
+        found = outlook.first_token(spec, now_ms + spec.ttft_ms, backlog, workers, self._dispatcher.rules)
+        if found.ms <= spec.ttft_ms:
+            return None
+        text = (
+            f"its first token would come in about {found.ms:.0f} ms, its target is {spec.ttft_ms:.0f} ms: "
+            f"{found.wait_ms:.0f} ms of work are ahead of it"
+        )
+        retry_ms = bounded_retry_ms(min(found.ms - spec.ttft_ms, found.wait_ms))
+        return AdmissionRefusal(RefusalReason.TTFT_OUT_OF_REACH, text, retry_ms)
+
+    def _late_completion(
+        self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], now_ms: float
+    ) -> AdmissionRefusal | None:
+        if spec.completion_ms is None:
+            return None
+        key = self._dispatcher.key_of(spec, mean_tokens, now_ms)
+        found = outlook.completion(
+            spec, mean_tokens, key, self._dispatcher.backlog(spec.model), workers, self._dispatcher.rules
+        )
+        if found.ms <= spec.completion_ms:
+            return None
+        text = (
+            f"it would be complete in about {found.ms / 1000:.1f} s, its target is {spec.completion_ms / 1000:.1f} s: "
+            f"{found.wait_ms / 1000:.1f} s of work are ahead of it"
+        )
+        retry_ms = bounded_retry_ms(min(found.ms - spec.completion_ms, found.wait_ms))
+        return AdmissionRefusal(RefusalReason.COMPLETION_OUT_OF_REACH, text, retry_ms)
+
+    def _declined(self, model: str, new: list[int], now_ms: float) -> list[Job]:
+        """What the dynamic programme does not admit of the LS requests that came since the last tick."""
+        workers = self._dispatcher.workers_of(model)
+        if not workers:
+            return []
+        kept = self._admitted.setdefault(model, {})
+        for job_id in [job_id for job_id in kept if not self._waits(job_id)]:
+            del kept[job_id]
+        c1 = sum(worker.cost.c1_ms_per_prefill_token for worker in workers) / len(workers)
+        fresh = [self._live[job_id] for job_id in new if self._waits(job_id)]
+        if not fresh:
+            return []
+
+        def demand(job: Job, forced: bool) -> Demand:
+            due_ms = job.arrival_ms + job.spec.ttft_ms - now_ms
+            return Demand(job.job_id, due_ms, c1 * (job.spec.prompt_tokens + job.base_tokens), forced)
+
+        rate = outlook.ls_rate(workers, min(job.spec.tpot_ms for job in fresh))
+        running_ms = c1 * sum(worker.tally.prefill for worker in workers if worker.tally.latency_sensitive)
+        demands = [demand(self._live[job_id], True) for job_id in kept]
+        demands += [demand(job, False) for job in fresh[:MOST_NEW]]
+        chosen = admitted(demands, rate, running_ms)
+        kept.update(dict.fromkeys(sorted(chosen)))
+        return [job for job in fresh if job.job_id not in chosen]
+
+
+def _never_fits(spec: Arrived, workers: list[WorkerView]) -> AdmissionRefusal | None:
+    sizes = [worker.up.kv_blocks * worker.up.kv_block_tokens for worker in workers]
+    needed = spec.prompt_tokens + spec.received_tokens + 1
+    if 0 in sizes or needed <= max(sizes):  # 0: it did not say
+        return None
+    text = f"{needed} tokens of context exceed the KV cache of {max(sizes)} tokens on every worker of {spec.model!r}"
+    return AdmissionRefusal(RefusalReason.NEVER_FITS, text, None)
