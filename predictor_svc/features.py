@@ -21,6 +21,9 @@ FEATURES_VERSION = 1
 """Raised with every change here: a head works only with the features it was trained on."""
 
 WORD_BUCKETS = 4096
+WIDE_BUCKETS = 65_536
+"""Of the same hash; `WORD_BUCKETS` divides it."""
+
 MAX_CHARS = 8000
 """Of a prompt or an answer; of a longer one the start and the end, half each."""
 
@@ -47,12 +50,16 @@ class PromptFacts:
         numeric: float32 [PROMPT_NUMERIC].
         buckets: hashed words and word pairs, int32 [n], without repeats.
         weights: float32 [n], of length 1 in all.
+        wide: the same words among `WIDE_BUCKETS`, int32 [m], without repeats.
+        wide_weights: float32 [m], of length 1 in all.
         numbers: numbers in the prompt, in order, at most 8.
     """
 
     numeric: Array
     buckets: NDArray[np.int32]
     weights: Array
+    wide: NDArray[np.int32]
+    wide_weights: Array
     numbers: tuple[float, ...]
 
 
@@ -62,7 +69,9 @@ def prompt_facts(prompt: str, prompt_tokens: int) -> PromptFacts:
     lower = text.lower()
     words = _TOKEN.findall(lower)
     numbers = _numbers(lower)
-    buckets, weights = _hashed(words)
+    counted = _counted(words)
+    buckets, weights = _hashed(counted, WORD_BUCKETS)
+    wide, wide_weights = _hashed(counted, WIDE_BUCKETS)
     logs = [math.log1p(number) for number in numbers]
     spread = max(numbers) - min(numbers) if len(numbers) > 1 else 0.0
     step = abs(numbers[-1] - numbers[0]) if len(numbers) > 1 else 0.0
@@ -85,7 +94,7 @@ def prompt_facts(prompt: str, prompt_tokens: int) -> PromptFacts:
         math.log1p(text.count('"') + text.count("'")),
         math.log1p(sum(not character.isascii() for character in text)),
     ]
-    return PromptFacts(np.array(numeric, np.float32), buckets, weights, numbers)
+    return PromptFacts(np.array(numeric, np.float32), buckets, weights, wide, wide_weights, numbers)
 
 
 def progress_facts(facts: PromptFacts, text: str, generated_tokens: int) -> Array:
@@ -154,13 +163,17 @@ def _numbers(lower: str) -> tuple[float, ...]:
     return tuple(found[:8])
 
 
-def _hashed(words: list[str]) -> tuple[NDArray[np.int32], Array]:
-    """Words and neighbouring pairs, numbers as such, hashed by CRC-32 (the same on every machine)."""
+def _counted(words: list[str]) -> Counter[int]:
+    """Words and neighbouring pairs, numbers as such, by CRC-32 (the same on every machine)."""
     plain = ["0" * len(word) if word.isdigit() else word for word in words]
     counted = Counter(words) + Counter(f"{first} {second}" for first, second in pairwise(plain))
+    return Counter({zlib.crc32(word.encode()): count for word, count in counted.items()})
+
+
+def _hashed(counted: Counter[int], buckets: int) -> tuple[NDArray[np.int32], Array]:
     merged: Counter[int] = Counter()
-    for word, count in counted.items():
-        merged[zlib.crc32(word.encode()) % WORD_BUCKETS] += count
+    for code, count in counted.items():
+        merged[code % buckets] += count
     if not merged:
         return np.zeros(0, np.int32), np.zeros(0, np.float32)
     weights = np.sqrt(np.fromiter(merged.values(), np.float32, len(merged)))

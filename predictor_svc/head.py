@@ -31,13 +31,13 @@ from predictor_svc.features import (
     WORD_BUCKETS,
     PromptFacts,
 )
+from predictor_svc.models.levels import LEVELS, MIDDLE
+from predictor_svc.models.recalibration import BUCKETS, Recalibration
 
 FORMAT = "fairlead-head-1"
 WEIGHTS_FILE = "head.safetensors"
 CARD_FILE = "card.json"
 MAX_FILE_BYTES = 64 * 1024 * 1024
-LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-MIDDLE = LEVELS.index(0.5)
 DENSE = PROMPT_NUMERIC + PROGRESS_NUMERIC + 3
 """Features beside the vectors: location, location of what is left, tokens out, then prompt and progress numbers."""
 
@@ -104,15 +104,18 @@ class Head:
 
     def quantiles(self, inputs: HeadInputs) -> Array:
         """Quantiles of log tokens left at LEVELS, increasing along the second axis; [n, len(LEVELS)]."""
-        dense = self.dense(inputs)
+        raw = self.raw_quantiles(self.dense(inputs), inputs.prompt, inputs.text)
+        z = self.weights.get("recalibration.z")
+        return raw if z is None else Recalibration(z).applied(raw, inputs.generated)
+
+    def raw_quantiles(self, dense: Array, prompt: Array, text: Array) -> Array:
+        """The networks' own quantiles; `dense` as the method of that name gives it."""
         total = np.zeros((len(dense), len(LEVELS)), np.float32)
         weights = self.weights
         members = len(weights["net.bias1"])
         for i in range(members):
-            hidden = (
-                dense @ weights["net.dense"][i] + inputs.prompt @ weights["net.prompt"][i] + weights["net.bias1"][i]
-            )
-            hidden = np.maximum(hidden + inputs.text @ weights["net.text"][i], 0)
+            hidden = dense @ weights["net.dense"][i] + prompt @ weights["net.prompt"][i] + weights["net.bias1"][i]
+            hidden = np.maximum(hidden + text @ weights["net.text"][i], 0)
             hidden = np.maximum(hidden @ weights["net.hidden"][i] + weights["net.bias2"][i], 0)
             out = hidden @ weights["net.out"][i] + weights["net.bias3"][i]
             total += _increasing(out, dense @ weights["net.skip"][i])
@@ -222,6 +225,8 @@ def _check_shapes(weights: Mapping[str, Array], where: str) -> None:
     if prompt is None or hidden is None or prompt.ndim != 3 or hidden.ndim != 3 or not len(prompt):
         raise ConfigError(f"{where}: {WEIGHTS_FILE} has no usable net.prompt and net.hidden")
     expected = _shapes(prompt.shape[1], prompt.shape[0], prompt.shape[2], hidden.shape[2])
+    if "recalibration.z" in weights:
+        expected["recalibration.z"] = (len(BUCKETS), len(LEVELS))
     if expected.keys() != weights.keys():
         raise ConfigError(f"{where}: {WEIGHTS_FILE} lacks or adds {sorted(expected.keys() ^ weights.keys())}")
     for name, shape in expected.items():
@@ -242,12 +247,18 @@ def _read(path: Path, where: str) -> bytes:
         raise ConfigError(f"{where}: {path.name} can't be read: {error.strerror}; make one with `train`") from None
 
 
-def _read_card(folder: Path, where: str) -> dict[str, Any]:
+def read_any_card(folder: Path) -> dict[str, Any]:
+    """A card of whatever format, {} where it is no object; raises ConfigError where it is missing or not JSON."""
+    where = f"predictor.head: {folder}"
     try:
         value: object = json.loads(_read(folder / CARD_FILE, where))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{where}: {CARD_FILE} is not JSON") from None
-    card = cast(dict[str, Any], value) if isinstance(value, dict) else {}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+def _read_card(folder: Path, where: str) -> dict[str, Any]:
+    card = read_any_card(folder)
     if card.get("format") != FORMAT or card.get("features_version") != FEATURES_VERSION:
         raise ConfigError(
             f"{where}: {CARD_FILE} is of format {card.get('format')!r}, features {card.get('features_version')!r}; "

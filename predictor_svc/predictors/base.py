@@ -52,6 +52,7 @@ class Observed:
     Attributes:
         output_tokens: its tokens, >= 1.
         ended: it ended by itself; False: it was cut or cancelled, so its length is "at least" this.
+        prompt: its text where the observer gives it; "" where text is not kept.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Observed:
     prompt_tokens: int
     output_tokens: int
     ended: bool
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

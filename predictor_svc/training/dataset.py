@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -95,6 +96,94 @@ def read_recorded(path: Path, *, on_broken: OnBroken, count_tokens: CountTokens 
         why = f"; line {broken[0][0]}: {broken[0][1]}" if broken else ""
         raise DataError(f"{path.name}: no usable row{why}")
     return Recorded(path.name, hashlib.sha256(content).hexdigest(), rows, broken, count)
+
+
+def read_with_lengths(prompts: Path, lengths: Path, model: str, *, on_broken: OnBroken) -> Recorded:
+    """Reads a prompts file (JSONL: `prompt_id`, `prompt`, `prompt_tokens`) with one model's column of a lengths CSV.
+
+    Args:
+        prompts: plain or .gz.
+        lengths: CSV, plain or .gz: `prompt_id` and a column of answer tokens for each model; an empty cell is no row.
+        model: the column.
+        on_broken: what to do with a prompt that is no usable row.
+
+    Raises:
+        DataError: a file can't be read, the model has no column, no row is usable, or one is broken and refused.
+    """
+    tokens = _column(lengths, model)
+    content = _content(prompts)
+    rows: list[Row] = []
+    broken: list[tuple[int, str]] = []
+    count = 0
+    for number, line in _lines(prompts, content):
+        row = _row_with(line, tokens)
+        if row is None:
+            continue
+        if isinstance(row, Row):
+            rows.append(row)
+            continue
+        if on_broken == "refuse":
+            raise DataError(f"{prompts.name} line {number}: {row}; mend it, or give --broken skip")
+        count += 1
+        if len(broken) < SHOWN_BROKEN:
+            broken.append((number, row))
+    if not rows:
+        raise DataError(f"{prompts.name}: no prompt has a length of {model!r} in {lengths.name}")
+    sha256 = hashlib.sha256(content + lengths.read_bytes()).hexdigest()
+    return Recorded(f"{prompts.name}+{model}", sha256, rows, broken, count)
+
+
+def models_of(lengths: Path) -> list[str]:
+    """The models that a lengths CSV has a column of; raises DataError."""
+    header = next(_csv_rows(lengths), None)
+    if not header or header[0] != "prompt_id" or len(header) < 2:
+        raise DataError(f"{lengths.name}: the first line must be prompt_id and a column for each model")
+    return header[1:]
+
+
+def _column(lengths: Path, model: str) -> dict[str, str]:
+    models = models_of(lengths)
+    if model not in models:
+        shown = ", ".join(models[:8])
+        raise DataError(f"--model {model}: {lengths.name} has no such column; it has {shown} ({len(models)} in all)")
+    column = models.index(model) + 1
+    rows = _csv_rows(lengths)
+    next(rows)
+    return {row[0]: row[column] for row in rows if len(row) > column and row[column].strip()}
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    lines = (line.decode("utf-8", "replace") for _, line in _lines(path, _content(path)))
+    try:
+        yield from csv.reader(lines)
+    except csv.Error as error:
+        raise DataError(f"{path.name}: not CSV: {error}") from None
+
+
+def _row_with(line: bytes, tokens: Mapping[str, str]) -> Row | str | None:
+    """The row, what is wrong with it, or None where its prompt has no length."""
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    fields = cast(dict[str, Any], value) if isinstance(value, dict) else {}
+    if not isinstance(fields.get("prompt_id"), str):
+        return "no prompt_id"
+    length = tokens.get(fields["prompt_id"])
+    if length is None:
+        return None
+    try:
+        counted = int(float(length))
+    except (ValueError, OverflowError):
+        return f"length {length[:20]!r} is no number"
+    return _row(json.dumps({**fields, "response_tokens": counted}).encode(), None)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give a file that can be read") from None
 
 
 def _lines(path: Path, content: bytes) -> Iterator[tuple[int, bytes]]:

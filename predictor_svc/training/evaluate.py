@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, spearmanr
 
 from predictor_svc.head import LEVELS, MIDDLE, Head
+from predictor_svc.models.levels import at_z
 from predictor_svc.training.examples import Array, Examples
 
 ASKED_AT = (0, 50, 100, 200)
 LEAST_EXAMPLES = 20
-_INTERVALS = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_90": 0.9}
+_INTERVALS = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_90": 0.9, "coverage_95": 0.95}
 
 
 def evaluate(head: Head, examples: Examples) -> list[dict[str, Any]]:
@@ -41,33 +43,37 @@ def scores(quantiles: Array, left: Array, generated: Array) -> dict[str, float]:
         generated: tokens out, [n].
 
     Returns:
-        kendall_tau of predicted and true tokens left; r2_log of log(1 + whole length); pinball, the mean over levels in
-        log tokens left; mae_tokens of the median; coverage_50/80/90 of the central intervals.
+        kendall_tau and spearman of predicted and true tokens left; r2_log of log(1 + whole length); pinball, the mean
+        over levels in log tokens left; mae_tokens and mae_log of the median; coverage_50/80/90/95 of the central
+        intervals.
     """
     truth = np.log(left)
     central = quantiles @ _mean_weights()
-    whole, predicted = np.log1p(generated + left), np.log1p(generated + np.exp(central))
+    # The mean of log(1 + whole length) under the law; the log of a mean would be another, and worse late in an answer.
+    whole = np.log1p(generated + left)
+    predicted = np.log1p(generated[:, None] + np.exp(quantiles)) @ _mean_weights()
     wrong = truth[:, None] - quantiles
     levels = np.asarray(LEVELS, np.float32)
     spread = float(((whole - whole.mean()) ** 2).sum())
     result = {
-        "kendall_tau": float(np.asarray(kendalltau(central, left))[0]),
+        "kendall_tau": _finite(np.asarray(kendalltau(central, left))[0]),
+        "spearman": _finite(np.asarray(spearmanr(central, left))[0]),
         "r2_log": 1 - float(((whole - predicted) ** 2).sum()) / spread if spread > 0 else float("nan"),
         "pinball": float(np.maximum(levels * wrong, (levels - 1) * wrong).mean()),
         "mae_tokens": float(np.abs(np.exp(quantiles[:, MIDDLE]) - left).mean()),
+        "mae_log": float(np.abs(quantiles[:, MIDDLE] - truth).mean()),
     }
     for name, share in _INTERVALS.items():
-        low, high = (_at(quantiles, (1 + side * share) / 2) for side in (-1, 1))
+        edge = NormalDist().inv_cdf((1 + share) / 2)
+        low, high = at_z(quantiles, np.array([-edge, edge])).T
         result[name] = float(((truth >= low) & (truth <= high)).mean())
     return {name: round(value, 4) for name, value in result.items()}
 
 
-def _at(quantiles: Array, level: float) -> Array:
-    """Quantiles at a level between two knots, by a line."""
-    after = int(np.searchsorted(LEVELS, level))
-    low, high = LEVELS[after - 1], LEVELS[after]
-    share = (level - low) / (high - low)
-    return np.asarray(quantiles[:, after - 1] * (1 - share) + quantiles[:, after] * share, np.float32)
+def _finite(value: object) -> float:
+    """0 where no order is to be had, as for predictions that are all the same."""
+    number = float(value)  # type: ignore[arg-type]
+    return number if np.isfinite(number) else 0.0
 
 
 def _mean_weights() -> NDArray[np.float32]:

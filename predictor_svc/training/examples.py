@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor_svc.encoder.session import Encoder
+from predictor_svc.encoder.session import Side, Vectors
 from predictor_svc.features import PromptFacts, progress_facts, prompt_facts
 from predictor_svc.head import HeadInputs
 from predictor_svc.training.dataset import Row
@@ -29,6 +29,24 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, all) while texts are encoded."""
 
 
+class Embeds(Protocol):
+    """What gives vectors: `predictor_svc.encoder.session.Encoder`, or one that keeps what it gave."""
+
+    @property
+    def width(self) -> int:
+        """Of a vector."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the encoder's weights."""
+        ...
+
+    def embed(self, texts: Sequence[str], *, max_tokens: int, side: Side = "start") -> Vectors:
+        """One vector for each text."""
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """n examples.
@@ -37,11 +55,13 @@ class Examples:
         inputs: what the head sees.
         left: tokens left, [n], >= 1.
         group: equal for equal prompts, [n].
+        prompts: their texts, n.
     """
 
     inputs: HeadInputs
     left: Array
     group: Indices
+    prompts: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.left)
@@ -55,7 +75,8 @@ class Examples:
             self.inputs.progress[index],
             self.inputs.generated[index],
         )
-        return Examples(inputs, self.left[index], self.group[index])
+        prompts = tuple(self.prompts[i] for i in index.tolist())
+        return Examples(inputs, self.left[index], self.group[index], prompts)
 
     @property
     def first(self) -> NDArray[np.bool_]:
@@ -65,11 +86,12 @@ class Examples:
 
 def make_examples(
     rows: Sequence[Row],
-    encoder: Encoder,
+    encoder: Embeds,
     *,
     seed: int,
     reads_text: bool,
     text_pieces: int,
+    at: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Examples:
     """Encodes every prompt once and the answers' texts at their windows.
@@ -80,9 +102,14 @@ def make_examples(
         seed: draws the windows.
         reads_text: whether the answers' text is used at all; False where rows have lengths only.
         text_pieces: word pieces of the text so far that are encoded; 0: none.
+        at: numbers of tokens out at which each longer answer is asked about again; None: windows drawn for each.
         progress: told how far it is.
     """
-    asked = [(row, out) for row in range(len(rows)) for out in _windows(rows[row], np.random.default_rng((seed, row)))]
+    asked = [
+        (row, out)
+        for row in range(len(rows))
+        for out in (_windows(rows[row], np.random.default_rng((seed, row))) if at is None else _fixed(rows[row], at))
+    ]
     unique: dict[str, int] = {}
     for row in rows:
         unique.setdefault(row.prompt, len(unique))
@@ -111,7 +138,7 @@ def make_examples(
     )
     left = np.array([rows[row].tokens - out for row, out in asked], np.float32)
     group = np.array([zlib.crc32(rows[row].prompt.encode()) for row, _ in asked], np.int64)
-    return Examples(inputs, left, group)
+    return Examples(inputs, left, group, tuple(rows[row].prompt for row, _ in asked))
 
 
 def _windows(row: Row, random: np.random.Generator) -> list[int]:
@@ -119,6 +146,10 @@ def _windows(row: Row, random: np.random.Generator) -> list[int]:
     if len(later) > ASKED_AGAIN:
         later = np.sort(random.choice(later, ASKED_AGAIN, replace=False))
     return [0, *later.tolist()]
+
+
+def _fixed(row: Row, at: Sequence[int]) -> list[int]:
+    return [0, *(out for out in at if out < row.tokens)]
 
 
 def _so_far(row: Row, out: int) -> str:

@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from predictor_svc.head import DENSE, LEVELS, MIDDLE, Array, Head, raw_dense, standardised
+from predictor_svc.models.recalibration import Recalibration
 from predictor_svc.training.evaluate import scores_by_generated
 from predictor_svc.training.examples import Examples
 from predictor_svc.training.ridge import fit_ridge
@@ -85,7 +86,7 @@ class _Network(torch.nn.Module):
 
 
 def fit_head(examples: Examples, settings: Settings, on_epoch: OnEpoch | None = None) -> Head:
-    """Fits a head on all examples; a tenth of the prompts only decides when to stop.
+    """Fits a head on all examples; a seventh of the prompts only decides when to stop and calibrates the intervals.
 
     Raises:
         ValueError: fewer than two different prompts.
@@ -110,9 +111,18 @@ def fit_head(examples: Examples, settings: Settings, on_epoch: OnEpoch | None = 
             (target - centre[0]) / centre[1],
         )
     ]
-    networks = [_fit_network(tensors, examples.group, settings, member, on_epoch) for member in range(settings.members)]
+    prompts = np.unique(examples.group)
+    chosen = np.random.default_rng((settings.seed, 9)).choice(prompts, max(len(prompts) // 7, 1), replace=False)
+    held_out = np.isin(examples.group, chosen)
+    networks = [_fit_network(tensors, held_out, settings, member, on_epoch) for member in range(settings.members)]
     stacked = {f"net.{name}": np.stack([network[name] for network in networks]) for name in networks[0]}
-    return Head({**ridge, "dense.mean": mean, "dense.deviation": deviation, "target": centre, **stacked})
+    weights = {**ridge, "dense.mean": mean, "dense.deviation": deviation, "target": centre, **stacked}
+    judged = examples.take(np.flatnonzero(held_out))
+    # The location used here is that of a ridge that had not seen the prompt, as it will be when serving.
+    dense = standardised(raw[held_out], mean, deviation)
+    law = Head(weights).raw_quantiles(dense, judged.inputs.prompt, judged.inputs.text)
+    fitted = Recalibration.fitted(law, np.log(judged.left), judged.inputs.generated)
+    return Head({**weights, "recalibration.z": fitted.z})
 
 
 def cross_validate(
@@ -132,10 +142,9 @@ def _parameter(inputs: int, outputs: int, scale: float = 1.0) -> torch.nn.Parame
 
 
 def _fit_network(
-    tensors: list[Tensor], group: NDArray[np.int64], settings: Settings, member: int, on_epoch: OnEpoch | None
+    tensors: list[Tensor], held_out: NDArray[np.bool_], settings: Settings, member: int, on_epoch: OnEpoch | None
 ) -> Mapping[str, Array]:
     random = np.random.default_rng((settings.seed, member))
-    held_out = np.isin(group, random.choice(np.unique(group), max(len(np.unique(group)) // 10, 1), replace=False))
     train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     torch.manual_seed(settings.seed * 1000 + member)
     network = _Network(tensors[1].shape[1], settings)

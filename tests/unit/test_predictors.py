@@ -227,7 +227,7 @@ def test_hostile_prompts_get_sound_answers_quickly(encoder: EncoderPredictor) ->
 
 
 def test_a_batch_answers_as_one_by_one_and_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predictor_svc.predictors.encoder.KEPT_PROMPTS", 4)
+    monkeypatch.setattr("predictor_svc.predictors.reading.KEPT_PROMPTS", 4)
     encoder = open_predictor(PredictorConfig())
     assert isinstance(encoder, EncoderPredictor)
     questions = [asked(f"Write {n} sentences about rain.", tenant=f"t{n}") for n in range(8)]

@@ -124,7 +124,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, o
 
 def test_a_head_learns_what_decides_the_length(trained: tuple[Path, dict[str, object]]) -> None:
     folder, report = trained
-    first = report["scores"][0]  # type: ignore[index]
+    first = report["rows"][0]  # type: ignore[index]
     assert first["generated"] == 0
     assert first["kendall_tau"] > 0.7
     assert first["r2_log"] > 0.75
@@ -166,7 +166,7 @@ def test_evaluate_and_usage_errors(trained: tuple[Path, dict[str, object]]) -> N
     result = CliRunner().invoke(app, [*base, "--broken", "skip", "--json", str(folder / "judged.json")])
     assert result.exit_code == 0, result.output
     assert "line 61: not JSON" in result.output
-    judged = json.loads((folder / "judged.json").read_text())["scores"]
+    judged = json.loads((folder / "judged.json").read_text())["rows"]
     assert judged[0]["kendall_tau"] > 0.7
     for arguments, said in (
         ([*base, "--broken", "perhaps"], "skip or refuse"),

@@ -1,0 +1,82 @@
+"""Tables of what `bench.predict` measured, gathered from its result files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PREDICTORS = ("history", "retrieval", "rank", "encoder", "proxy", "forest", "ensemble")
+
+
+def written(out: Path, default: str) -> str:
+    """Writes results.json and table.md from all result files in `out`/sets; returns the table."""
+    results = [json.loads(path.read_text()) for path in sorted((out / "sets").glob("*.json"))]
+    rows = [row for result in results for row in result["rows"]]
+    (out / "results.json").write_text(json.dumps({"rows": rows, "results": results}, indent=1) + "\n")
+    parts = [f"## {split} folds\n\n{_table(results, split, default)}" for split in ("random", "grouped")]
+    table = "\n\n".join(parts) + "\n"
+    (out / "table.md").write_text(table)
+    return table
+
+
+def _table(results: Sequence[dict[str, Any]], split: str, default: str) -> str:
+    chosen = [result for result in results if result["split"] == split]
+    datasets = sorted({result["dataset"] for result in chosen})
+    lines = [
+        f"Kendall tau at the first question; difference of `{default}` to the best baseline with its 95 % bootstrap "
+        "interval.\n",
+        "| set | best baseline | " + " | ".join(_PREDICTORS) + " | difference |",
+        "|---|---|" + "---|" * (len(_PREDICTORS) + 1),
+    ]
+    for dataset in datasets:
+        group = [result for result in chosen if result["dataset"] == dataset]
+        ours = [one for result in group for one in result["compared"] if one["predictor"] == default]
+        best = _mean([one["kendall_tau"] - one["difference"] for one in ours])
+        taus = [_mean(_values(group, name, 0, "kendall_tau")) for name in _PREDICTORS]
+        names = "/".join(sorted({one["best_baseline"] for one in ours}))
+        difference = f"{_mean([o['difference'] for o in ours]):+.3f}"
+        interval = (
+            f"{_mean([o['difference_low'] for o in ours]):+.3f}..{_mean([o['difference_high'] for o in ours]):+.3f}"
+        )
+        cells = [f"{tau:.3f}" if np.isfinite(tau) else "-" for tau in taus]
+        lines.append(f"| {dataset} | {best:.3f} {names} | " + " | ".join(cells) + f" | {difference} ({interval}) |")
+    lines += ["", _default_table(chosen, datasets, default)]
+    return "\n".join(lines)
+
+
+def _default_table(chosen: Sequence[dict[str, Any]], datasets: Sequence[str], default: str) -> str:
+    lines = [
+        f"`{default}`: R2 of log(1 + whole length) at 0 tokens and pooled over 0, 50, 100, 200; pinball against "
+        "`history`; coverage of the intervals, pooled.\n",
+        "| set | R2 at 0 | R2 pooled | pinball / history at 0 | pooled | 50 % | 80 % | 90 % | 95 % | 90 % at 0 | ms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for dataset in datasets:
+        group = [result for result in chosen if result["dataset"] == dataset]
+
+        def of(generated: Any, key: str, name: str = default, group: Sequence[dict[str, Any]] = group) -> float:
+            return _mean(_values(group, name, generated, key))
+
+        ratios = [of(at, "pinball") / of(at, "pinball", "history") for at in (0, "all")]
+        cells = [of(0, "r2_log"), of("all", "r2_log"), *ratios]
+        cells += [of("all", f"coverage_{share}") for share in (50, 80, 90, 95)]
+        cells += [of(0, "coverage_90"), of("all", "ms_per_prediction")]
+        lines.append(f"| {dataset} | " + " | ".join(f"{value:.3f}" for value in cells) + " |")
+    return "\n".join(lines)
+
+
+def _values(group: Sequence[dict[str, Any]], name: str, generated: Any, key: str) -> list[float]:
+    return [
+        row[key]
+        for result in group
+        for row in result["rows"]
+        if row["predictor"] == name and row["generated"] == generated
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,140 @@
+"""What the `fairlead predictor` commands share: reading data, progress bars, tables, errors in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fairlead.config import ConfigError
+from predictor_svc.training.dataset import CountTokens, DataError, OnBroken, Recorded, read_recorded, read_with_lengths
+
+EXIT_USAGE = 2
+_SHORT = {"generated": "out", "kendall_tau": "tau", "r2_log": "R2 log", "mae_tokens": "MAE"} | {
+    "ms_per_prediction": "ms",
+    **{f"coverage_{share}": f"in {share} %" for share in (50, 80, 90, 95)},
+}
+_SHOWN = (
+    "dataset", "predictor", "split", "generated", "n", "kendall_tau", "r2_log", "mae_tokens", "pinball",
+    "coverage_50", "coverage_80", "coverage_90", "coverage_95", "ms_per_prediction",
+)  # fmt: skip
+_screen = Console(stderr=True)
+
+Step: TypeAlias = Callable[[int, int], None]
+
+DataFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        help="JSONL files, plain or .gz: one object a line with `prompt`, and `response_tokens`, `response` or both; "
+        "`prompt_tokens` if known. With --lengths: `prompt_id` and `prompt`."
+    ),
+]
+Broken = Annotated[str, typer.Option(help="What to do with a line that is no usable row: skip or refuse.")]
+TokenizerFile = Annotated[
+    Path | None, typer.Option(help="tokenizer.json by which responses without response_tokens are counted.")
+]
+Lengths = Annotated[
+    Path | None, typer.Option(help="CSV, plain or .gz, with `prompt_id` and a column of answer tokens for each model.")
+]
+ModelName = Annotated[str | None, typer.Option("--model", help="The column of --lengths.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the scores there, as JSON.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice; the same seed gives the same result.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+MaxRows = Annotated[
+    int | None, typer.Option(min=20, help="Draw so many answers of a larger file, with the seed; else all.")
+]
+
+
+@contextmanager
+def usage_errors() -> Generator[None]:
+    """Turns what a user can mend into one line and exit code 2."""
+    try:
+        yield
+    except (ConfigError, DataError, OSError, ValueError) as error:
+        typer.echo(f"fairlead predictor: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except KeyboardInterrupt:
+        typer.echo("fairlead predictor: stopped; nothing was written", err=True)
+        raise typer.Exit(130) from None
+
+
+def read_data(
+    data: Sequence[Path], broken: str, tokenizer: Path | None, lengths: Path | None, model: str | None
+) -> list[Recorded]:
+    """Reads every file, and says what it held and which lines were broken."""
+    if broken not in ("skip", "refuse"):
+        raise typer.BadParameter("skip or refuse", param_hint="--broken")
+    if (lengths is None) != (model is None):
+        raise typer.BadParameter("give both, or none", param_hint="--lengths and --model")
+    on_broken: OnBroken = "skip" if broken == "skip" else "refuse"
+    with usage_errors():
+        count = _counter(tokenizer)
+        recorded = [
+            read_recorded(path, on_broken=on_broken, count_tokens=count)
+            if lengths is None
+            else read_with_lengths(path, lengths, model or "", on_broken=on_broken)
+            for path in data
+        ]
+    for one in recorded:
+        typer.echo(f"{one.name}: {len(one.rows)} rows, {one.broken_count} broken lines", err=True)
+        for number, why in one.broken:
+            typer.echo(f"  line {number}: {why}", err=True)
+    return recorded
+
+
+def _counter(tokenizer: Path | None) -> CountTokens | None:
+    if tokenizer is None:
+        return None
+    from tokenizers import Tokenizer  # noqa: PLC0415
+
+    try:
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise DataError(f"--tokenizer {tokenizer}: {error}") from None
+    return lambda text: len(loaded.encode(text).ids)
+
+
+def progress_bars() -> Progress:
+    """Bars on standard error, gone when done."""
+    columns = (TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=_screen, transient=True)
+
+
+def bar(bars: Progress, name: str) -> Step:
+    """One bar; call what it gives with (done, all)."""
+    task = bars.add_task(name, total=None)
+
+    def step(done: int, total: int) -> None:
+        bars.update(task, completed=done, total=total)
+
+    return step
+
+
+def show(rows: Sequence[dict[str, Any]], title: str) -> None:
+    """Rows of scores as a table."""
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left")
+    several = {name for name in ("dataset", "predictor", "split") if len({row.get(name) for row in rows}) > 1}
+    names = [name for name in _SHOWN if name in several or name not in ("dataset", "predictor", "split")]
+    for name in names:
+        table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for row in rows:
+        values = (row.get(name, "") for name in names)
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values))
+    plain = Console()
+    # Where no terminal says how wide it is, nothing is cut.
+    (plain if plain.is_terminal else Console(width=140)).print(table)
+
+
+def write_json(path: Path | None, value: dict[str, Any]) -> None:
+    """Writes a file if one is asked for."""
+    if path is not None:
+        path.write_text(json.dumps(value, indent=2) + "\n")

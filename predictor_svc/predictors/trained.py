@@ -1,0 +1,103 @@
+"""Predictors whose knowledge is one trained folder (`fairlead predictor train --predictor NAME`): one class a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from fairlead.config import ConfigError, PredictorConfig
+from predictor_svc.encoder.session import Encoder
+from predictor_svc.head import HeadInputs
+from predictor_svc.models.base import Model, Saved, load_model
+from predictor_svc.models.ensemble import EnsembleModel
+from predictor_svc.models.forest import ForestModel
+from predictor_svc.models.levels import Array
+from predictor_svc.models.rank import RankModel
+from predictor_svc.models.retrieval import RetrievalModel
+from predictor_svc.predictors.base import Observed, Predictor
+from predictor_svc.predictors.encoder import open_encoder
+from predictor_svc.predictors.reading import ReadingPredictor
+
+SMOOTHS = True
+
+
+class TrainedPredictor(ReadingPredictor):
+    """Vectors and facts in, the model's law out."""
+
+    model: ClassVar[type[Model]]
+
+    def __init__(self, encoder: Encoder, saved: Saved) -> None:
+        card: Mapping[str, Any] = saved.card
+        super().__init__(
+            encoder,
+            prompt_pieces=int(card["prompt_pieces"]),
+            text_pieces=int(card["text_pieces"]),
+            reads_text=bool(card["reads_text"]),
+            smooths=SMOOTHS,
+        )
+        self._saved = saved
+
+    @classmethod
+    def open(cls, config: PredictorConfig) -> Predictor:
+        """Loads the folder `predictor.head`, then the encoder that the model was trained on."""
+        threadpool_limits(config.threads, user_api="blas")
+        if config.head is None:
+            raise ConfigError(
+                f"predictor.head: {cls.name!r} needs the folder of a trained model; "
+                f"make one with: fairlead predictor train DATA --predictor {cls.name} --out DIR"
+            )
+        saved = load_model(config.head, [cls.model])
+        return cls(open_encoder(config, str(saved.card["encoder"]), str(saved.card["encoder_sha256"])), saved)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the model's tensors, hex."""
+        return self._saved.sha256
+
+    def quantiles(self, inputs: HeadInputs) -> Array:
+        """The model's."""
+        return self._saved.model.quantiles(inputs)
+
+
+KINDS: tuple[type[Model], ...] = (EnsembleModel, ForestModel, RankModel, RetrievalModel)
+"""Every model that a trained folder may hold."""
+
+
+class EnsemblePredictor(TrainedPredictor):
+    """The default: everything that is read, blended."""
+
+    name: ClassVar[str] = "ensemble"
+    model: ClassVar[type[Model]] = EnsembleModel
+
+
+class ForestPredictor(TrainedPredictor):
+    """A quantile forest."""
+
+    name: ClassVar[str] = "forest"
+    model: ClassVar[type[Model]] = ForestModel
+
+
+class RankPredictor(TrainedPredictor):
+    """A learned order, calibrated into laws."""
+
+    name: ClassVar[str] = "rank"
+    model: ClassVar[type[Model]] = RankModel
+
+
+class RetrievalPredictor(TrainedPredictor):
+    """Nearest neighbours; learns from outcomes that carry their prompt."""
+
+    name: ClassVar[str] = "retrieval"
+    model: ClassVar[type[Model]] = RetrievalModel
+
+    def observe(self, observed: Sequence[Observed]) -> int:
+        """Remembers answers that ended by themselves and whose prompt is known; returns how many."""
+        known = [one for one in observed if one.ended and one.prompt]
+        if known:
+            vectors = np.stack([self.vector(one.prompt) for one in known])
+            lengths = np.log(np.array([one.output_tokens for one in known], np.float32))
+            self._saved.model.learn(vectors, lengths)
+        return len(known)
