@@ -434,7 +434,7 @@ async def test_the_policy_changes_live(suite: Suite) -> None:
         assert (status.settings.step_seats if status.settings.HasField("step_seats") else None) == seats
     for index, task in enumerate(running):
         check_whole(f"under {index}", await task)
-    assert [one.policy for one in await suite.admin(Admin.policies)] == ["fcfs", "isrtf", "slo"]
+    assert {"fcfs", "isrtf", "slo"} <= {one.policy for one in await suite.admin(Admin.policies)}
 
 
 async def test_the_admin_service_is_for_operators(suite: Suite) -> None:
