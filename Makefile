@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEEDS ?= 1
 
-.PHONY: help setup demo test lint unit live stubs protos-released clean bench-overhead bench-scheduler-capacity
+.PHONY: help setup demo test lint unit live stubs protos-released clean bench-overhead bench-scheduler-capacity bench-predict
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,6 +45,9 @@ bench-overhead: setup  ## what it costs to have the suite in the way: AsyncLLM, 
 
 bench-scheduler-capacity: setup  ## tokens and streams a second that one scheduler process carries on one core
 	$(PY) -m bench.scheduler_capacity
+
+bench-predict: setup  ## every predictor beside simple baselines on the files in FAIRLEAD_DATA (an hour of one core)
+	$(PY) -m bench.predict --out build/predict
 
 clean:  ## remove what was built and installed
 	rm -rf .venv build dist *.egg-info
