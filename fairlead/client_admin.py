@@ -56,18 +56,21 @@ class Admin:
         window_tokens: int | None = None,
         be_share: float | None = None,
         options: Mapping[str, str] | None = None,
+        choices: Mapping[str, str] | None = None,
     ) -> str:
         """Sets the policy of every worker at once, and what is given of its settings; returns the previous policy.
 
-        `options` are the policy's own, as text; `policies` tells which there are.
+        `options` are the policy's own, as text; `policies` tells which there are. `choices` combine with any policy, as
+        text too: `{"placement": "freeness"}`; `status` tells which there are.
 
         Raises:
             FairleadError: `InvalidRequest` lists the known policies where this one is unknown, and names an option that
                 it does not take.
         """
         settings = admin.PolicySettings(
-            step_seats=step_seats, window_tokens=window_tokens, be_share=be_share, options=options or {}
-        )
+            step_seats=step_seats, window_tokens=window_tokens, be_share=be_share, options=options or {},
+            choices=choices or {},
+        )  # fmt: skip
         message = admin.SetPolicyRequest(policy=policy, settings=settings)
         try:
             return self._stub.SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy

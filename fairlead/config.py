@@ -132,6 +132,32 @@ class SchedulerConfig(_Section):
     """Places in a step on each worker; null: each worker's own."""
     be_share: Share = 0.05
     max_itl_factor: Positive = 4.0
+    kv_admission: Literal["auto", "none", "peak"] = "auto"
+    """Whether a request enters a worker only while its predicted KV peak fits; auto: as the policy has it."""
+    admission: Literal["none", "guards", "dp_soft"] = "none"
+    """Who may be LS: everyone, whom SCORPIO's guards let in, or whom SLOs-Serve's dynamic programme picks."""
+    chunking: Literal["auto", "fixed", "slack"] = "auto"
+    """Prefill of a step: as the policy's step budget has it, a fixed number of tokens, or by the least LS slack."""
+    chunk_tokens: Count | None = None
+    """Most prefill tokens in a step under `chunking: fixed`; null: the engine's token budget."""
+    batching: Literal["rank", "credit"] = "rank"
+    """Everyone in rank order, or LS decodes by SCORPIO's credits: loose targets take part in fewer steps."""
+    overload: Literal["queue", "reject", "relegate"] = "queue"
+    """A request that will miss its target waits, is refused with a retry delay, or is served as BE."""
+    placement: str = "min_load"
+    """Which worker takes a request: round_robin, min_load, freeness, max_min, waiting_time, or a plug-in's."""
+    predict: Literal["always", "skip", "delay"] = "always"
+    """Ask the predictor about every request, about those that look long, or about those that turn out long."""
+    predict_tokens: Count = 100
+    """What counts as long under `predict: skip` and `delay`, output tokens."""
+    class_tiers: bool | None = None
+    """An ingredient of a step's rules; null: as the policy has it. LS before BE at each step."""
+    relegate_late: bool | None = None
+    """Likewise: an LS prefill that has missed its target moves behind those that have not."""
+    hold_be_decodes: bool | None = None
+    """Likewise: the step budget holds back BE decodes too, not only BE prefill."""
+    min_chunk_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Likewise: prefill that the most urgent LS request gets however little time is left (512 where not said)."""
     max_queued_requests: Count = 10_000
     """Waiting requests in all; at the bound a typed refusal with a retry delay."""
     max_queued_per_tenant: Count = 8_000

@@ -8,6 +8,7 @@ from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
 from fairlead.telemetry import get_logger
 from fairlead.v1 import admin_pb2, admin_pb2_grpc
 from scheduler_svc.auth import Authenticator
+from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.policies import BadOption, Policy, PolicyError
 from scheduler_svc.core.policies.options import as_text, describe
 from scheduler_svc.core.types import PolicyChanged, PolicySettings
@@ -92,6 +93,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             core.make_policy(request.policy, settings)
         except BadOption as error:
             await refuse(context, invalid("settings.options", str(error)))
+        except BadChoice as error:
+            await refuse(context, invalid(f"settings.choices.{error.setting}", str(error)))
         except PolicyError as error:
             await refuse(context, invalid("policy", str(error)))
         except Refusal as refusal:

@@ -45,6 +45,7 @@ class Execution:
         at_token, at_char: position of the worker's stream; behind the other in a replay.
         replaying: a replay was asked for; what comes before it is of no use.
         cancelled: the core wants it ended.
+        latency_sensitive: the class that it is served in.
     """
 
     request: Request
@@ -57,6 +58,7 @@ class Execution:
     at_char: int = 0
     replaying: bool = False
     cancelled: bool = False
+    latency_sensitive: bool = False
 
 
 class Executions:
@@ -95,7 +97,10 @@ class Executions:
         """Gives the worker a request."""
         out = len(request.answer)
         request.worker_id = self._worker_id
-        execution = Execution(request, decision.attempt, out, decision.rank, have_token=out, at_token=out)
+        execution = Execution(
+            request, decision.attempt, out, decision.rank, have_token=out, at_token=out,
+            latency_sensitive=request.latency_sensitive and not decision.best_effort,
+        )  # fmt: skip
         self._running[request.handle] = execution
         self._shell.telemetry.placed(request, decision.attempt, self._worker_id)
         self._outbox.put(self._admit(execution))
@@ -273,12 +278,12 @@ class Executions:
             token_ids=request.prompt_ids + request.answer.tokens[:forced],
             forced_tokens=forced,
             sampling=sampling,
-            service_class=class_to_wire(request.latency_sensitive),
+            service_class=class_to_wire(execution.latency_sensitive),
             slo=request.slo,
             age_ms=max(0.0, self._shell.clock_ms() - request.arrived_ms),
             cache_salt=tenant,
             rank=execution.rank,
-            coalesce_tokens=1 if request.latency_sensitive else BE_COALESCE_TOKENS,
+            coalesce_tokens=1 if execution.latency_sensitive else BE_COALESCE_TOKENS,
         )
         if request.trace is not None:
             admit.traceparent, admit.tracestate = request.trace.traceparent, request.trace.tracestate

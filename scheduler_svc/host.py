@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from fairlead.config import Config
+from fairlead.config import Config, ConfigError
 from fairlead.rpc import Server, make_server
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
@@ -17,11 +17,12 @@ from scheduler_svc import admin, service
 from scheduler_svc.admin import AdminService
 from scheduler_svc.auth import Authenticator
 from scheduler_svc.core.admission import Limits
+from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import Outcome
 from scheduler_svc.epoch import default_state_dir, next_epoch
 from scheduler_svc.intake import Intake
-from scheduler_svc.plugins import find_policies
+from scheduler_svc.plugins import find_placements, find_policies
 from scheduler_svc.policy_settings import configured
 from scheduler_svc.predictor_link import PredictorLink
 from scheduler_svc.requests import Book
@@ -70,7 +71,10 @@ class SchedulerHost:
         )
         policies = find_policies()
         settings = configured(scheduler, policies)
-        core = SchedulerCore(scheduler.policy, settings, limits, policies=policies)
+        try:
+            core = SchedulerCore(scheduler.policy, settings, limits, policies=policies, placements=find_placements())
+        except BadChoice as error:
+            raise ConfigError(f"scheduler.{error}") from None
         names = (service.SERVICE, admin.SERVICE)
         self._server: Server = make_server(scheduler.listen, names, port_setting="scheduler.listen")
         self.address = self._server.address

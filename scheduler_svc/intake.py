@@ -12,7 +12,7 @@ from fairlead.config import ClassDefaults, SchedulerConfig, Tenant
 from fairlead.rpc import Refusal, invalid, read_details
 from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
-from scheduler_svc.core.admission import RefusalReason
+from scheduler_svc.core.admission import AdmissionRefusal, RefusalReason
 from scheduler_svc.core.types import Arrived
 from scheduler_svc.requests import Book, Key, Request, Reservation, tokens_agree
 from scheduler_svc.shell import Shell
@@ -115,14 +115,7 @@ class Intake:
             )
         refusal = self._shell.core.refusal_for(tenant.name, self._shell.clock_ms())
         if refusal is not None:
-            of_tenant = refusal.reason is RefusalReason.TENANT_QUEUE_FULL
-            raise Refusal(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{refusal.message}; try again in {refusal.retry_after_ms / 1000:.1f} s",
-                quota=(f"tenant:{tenant.name}" if of_tenant else "scheduler", refusal.message),
-                retry_after_ms=refusal.retry_after_ms,
-                reason=refusal.reason.value,
-            )
+            raise _refused(refusal, tenant)
 
     def _links_for(self, model: str) -> list[WorkerLink]:
         """Workers of the model that is asked for. Raises Refusal."""
@@ -226,8 +219,31 @@ class Intake:
             length_hint=wanted.length_hint,
             answer=Answer(wanted.received),
         )
-        self._shell.accept(accepted, _arrival(accepted, wanted))
+        arrival = _arrival(accepted, wanted)
+        refusal = self._shell.core.refusal_for(tenant.name, arrived_ms, arrival)
+        if refusal is not None:
+            raise _refused(refusal, tenant, field)
+        self._shell.accept(accepted, arrival)
         return accepted
+
+
+def _refused(refusal: AdmissionRefusal, tenant: Tenant, field: str = "input") -> Refusal:
+    """What the core does not take, as the client is told it."""
+    if refusal.retry_after_ms is None:
+        return Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{field}: {refusal.message}",
+            fields=[(field, refusal.message)],
+            reason=refusal.reason.value,
+        )
+    of_tenant = refusal.reason is RefusalReason.TENANT_QUEUE_FULL
+    return Refusal(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{refusal.message}; try again in {refusal.retry_after_ms / 1000:.1f} s",
+        quota=(f"tenant:{tenant.name}" if of_tenant else "scheduler", refusal.message),
+        retry_after_ms=refusal.retry_after_ms,
+        reason=refusal.reason.value,
+    )
 
 
 def _arrival(request: Request, wanted: Wanted) -> Arrived:

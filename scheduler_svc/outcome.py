@@ -41,7 +41,7 @@ def observation(request: Request, job: Job, end: End) -> predictor_pb2.Observati
 def _decision(request: Request, job: Job, policy: str, now_ms: float) -> types_pb2.Decision:
     placed_ms = job.first_assigned_ms if job.first_assigned_ms is not None else now_ms
     decision = types_pb2.Decision(
-        effective_class=class_to_wire(request.latency_sensitive),
+        effective_class=class_to_wire(request.latency_sensitive and not job.relegated),
         policy=policy,
         queue_ms=placed_ms - job.arrival_ms,
         evictions=job.evictions,

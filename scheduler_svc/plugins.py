@@ -17,10 +17,12 @@ from types import FrameType
 from typing import Any, cast
 
 from fairlead.telemetry import get_logger
+from scheduler_svc.core.placements import BUILT_IN_PLACEMENTS, Placement
 from scheduler_svc.core.policies import BUILT_IN, Policy
 from scheduler_svc.core.policies.options import describe
 from scheduler_svc.core.types import PolicyFault
 
+PLACEMENTS_GROUP = "fairlead.placements"
 POLICIES_GROUP = "fairlead.policies"
 CALL_LIMIT_S = 0.05
 """Longest that one call of a plug-in may take; ours take microseconds, a plan some milliseconds."""
@@ -135,6 +137,31 @@ def find_policies(entries: Iterable[EntryPoint] | None = None) -> dict[str, type
         except Exception as error:  # whatever a plug-in's module does when it is imported
             _log_left_out(entry, f"{type(error).__name__}: {error}")
     return found
+
+
+def find_placements(entries: Iterable[EntryPoint] | None = None) -> dict[str, type[Placement]]:
+    """Placements by name: ours, and every plug-in that can be loaded; one that cannot is logged and left out.
+
+    Args:
+        entries: of the group `fairlead.placements`; None: those of the installed distributions.
+    """
+    found = dict(BUILT_IN_PLACEMENTS)
+    for entry in entry_points(group=PLACEMENTS_GROUP) if entries is None else entries:
+        if entry.name in found:
+            continue
+        try:
+            found[entry.name] = _checked_placement(entry)
+        except Exception as error:  # whatever a plug-in's module does when it is imported
+            _log_left_out(entry, f"{type(error).__name__}: {error}")
+    return found
+
+
+def _checked_placement(entry: EntryPoint) -> type[Placement]:
+    """The class that an entry point names. Raises TypeError where it is no placement, and whatever its import raises."""
+    placement = entry.load()
+    if not (isinstance(placement, type) and issubclass(placement, Placement)):
+        raise TypeError(f"{entry.value} is not a class made from Placement")
+    return placement
 
 
 class FaultLog:

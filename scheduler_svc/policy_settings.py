@@ -8,6 +8,7 @@ from dataclasses import replace
 from fairlead.config import ConfigError, SchedulerConfig
 from fairlead.rpc import invalid
 from fairlead.v1 import admin_pb2
+from scheduler_svc.core.checks import CHOICES, BadChoice, as_text, read_choice
 from scheduler_svc.core.policies import Policy, PolicyError, UnknownPolicy, make_policy
 from scheduler_svc.core.policies.options import as_texts
 from scheduler_svc.core.types import OptionValue, PolicySettings
@@ -31,6 +32,7 @@ def configured(config: SchedulerConfig, policies: Mapping[str, type[Policy]]) ->
         be_share=config.be_share,
         max_itl_factor=config.max_itl_factor,
         repredict=config.repredict,
+        **{name: getattr(config, name) for name in CHOICES},
     )
     for name in {config.policy: None, **config.policy_options}:
         try:
@@ -63,6 +65,13 @@ def overlaid(policy: str, given: admin_pb2.PolicySettings, base: PolicySettings,
         if not 0 <= given.be_share < 1:  # NaN is not
             raise invalid("settings.be_share", "must be at least 0 and below 1")
         settings = replace(settings, be_share=given.be_share)
+    if len(given.choices) > len(CHOICES):
+        raise invalid("settings.choices", f"at most {len(CHOICES)} of them")
+    for name, text in given.choices.items():
+        try:
+            settings = replace(settings, **{name: read_choice(name, text)})
+        except BadChoice as error:
+            raise invalid(f"settings.choices.{error.setting}", str(error)) from None
     if len(given.options) > MAX_OPTIONS:
         raise invalid("settings.options", f"at most {MAX_OPTIONS} of them")
     return with_options(settings, {**options.get(policy, {}), **given.options})
@@ -75,4 +84,5 @@ def told(policy: Policy) -> admin_pb2.PolicySettings:
         window_tokens=policy.settings.window_tokens,
         be_share=policy.settings.be_share,
         options=as_texts(policy.options),
+        choices=as_text(policy.settings),
     )

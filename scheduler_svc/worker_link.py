@@ -268,7 +268,9 @@ class WorkerLink:
     def _take_capacity(self, capacity: worker_pb2.Capacity, name: str) -> None:
         if self.connected and (capacity.step_model != self.step_model or capacity.draining != self.draining):
             cost = cost_from_wire(capacity.step_model)
-            self._shell.handle(WorkerUpdated(name, cost=cost, draining=capacity.draining))
+            model = capacity.step_model
+            error = model.relative_error if model.HasField("relative_error") else None
+            self._shell.handle(WorkerUpdated(name, cost=cost, draining=capacity.draining, relative_error=error))
         self.step_model, self.draining = capacity.step_model, capacity.draining
 
     def _up(self, executions: Executions, description: worker_pb2.WorkerServiceDescribeResponse) -> None:

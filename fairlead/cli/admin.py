@@ -53,6 +53,14 @@ def set_policy(
             metavar="KEY=VALUE", help="Of the policy itself; `fairlead policy show` lists them. May be repeated."
         ),
     ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What combines with any policy: kv_admission, admission, chunking, batching, overload, placement, "
+            "predict and more; `fairlead policy get` lists them. May be repeated.",
+        ),
+    ] = None,
     tenant: TenantName = None,
     key: Key = None,
     address: Address = None,
@@ -60,13 +68,15 @@ def set_policy(
 ) -> None:
     """Change the policy of every worker at once, without a restart.
 
-    Settings left out are as configured. Example: fairlead policy set rank --option quantum_tokens=100
+    Settings left out are as configured. Examples: fairlead policy set rank --option quantum_tokens=100;
+    fairlead policy set slo --choice placement=freeness --choice overload=relegate
     """
-    options = _pairs(option or [])
+    options, choices = _pairs(option or []), _pairs(choice or [], "--choice", "placement=freeness")
     with operator(address, key, tenant, config) as admin:
         before = admin.set_policy(
-            policy, step_seats=seats, window_tokens=window_tokens, be_share=be_share, options=options
-        )
+            policy, step_seats=seats, window_tokens=window_tokens, be_share=be_share, options=options,
+            choices=choices,
+        )  # fmt: skip
     print(f"{before} -> {policy}")
 
 
@@ -156,12 +166,13 @@ def _settings(settings: admin_pb2.PolicySettings) -> Iterator[tuple[str, float |
         if settings.HasField(name):
             yield name, getattr(settings, name)
     yield from sorted(settings.options.items())
+    yield from sorted(settings.choices.items())
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
+def _pairs(given: list[str], name_of: str = "--option", example: str = "quantum_tokens=100") -> dict[str, str]:
     """`key=value` texts as a mapping; one that is none ends the command."""
     pairs = [each.partition("=") for each in given]
     for text, (name, equals, _) in zip(given, pairs, strict=True):
         if not name or not equals:
-            fail(f"--option {text!r}: give KEY=VALUE, such as quantum_tokens=100")
+            fail(f"{name_of} {text!r}: give KEY=VALUE, such as {example}")
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -26,7 +26,7 @@ from fairlead.v1 import types_pb2 as fairlead_dot_v1_dot_types__pb2
 from fairlead.v1 import worker_pb2 as fairlead_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x61irlead/v1/admin.proto\x12\x0b\x66\x61irlead.v1\x1a\x17\x66\x61irlead/v1/types.proto\x1a\x18\x66\x61irlead/v1/worker.proto\"\x12\n\x10GetStatusRequest\"\xfc\x02\n\x11GetStatusResponse\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12-\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.fairlead.v1.PolicySettings\x12*\n\x07workers\x18\x03 \x03(\x0b\x32\x19.fairlead.v1.WorkerStatus\x12)\n\x07\x63lasses\x18\x04 \x03(\x0b\x32\x18.fairlead.v1.ClassStatus\x12/\n\tpredictor\x18\x05 \x01(\x0b\x32\x1c.fairlead.v1.PredictorStatus\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x10\n\x08uptime_s\x18\x07 \x01(\x01\x12G\n\rpolicy_faults\x18\x08 \x03(\x0b\x32\x30.fairlead.v1.GetStatusResponse.PolicyFaultsEntry\x1a\x33\n\x11PolicyFaultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf5\x01\n\x0ePolicySettings\x12\x17\n\nstep_seats\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\rwindow_tokens\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x15\n\x08\x62\x65_share\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x39\n\x07options\x18\x04 \x03(\x0b\x32(.fairlead.v1.PolicySettings.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_step_seatsB\x10\n\x0e_window_tokensB\x0b\n\t_be_share\"\x92\x02\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x10\n\x08\x61ssigned\x18\x05 \x01(\r\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x12\n\nstep_seats\x18\x07 \x01(\r\x12\x16\n\x0ekv_blocks_used\x18\x08 \x01(\r\x12\x11\n\tkv_blocks\x18\t \x01(\r\x12\r\n\x05steps\x18\n \x01(\x04\x12*\n\nstep_model\x18\x0b \x01(\x0b\x32\x16.fairlead.v1.StepModel\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12\x0f\n\x07problem\x18\r \x01(\t\"\xc7\x01\n\x0b\x43lassStatus\x12\x30\n\rservice_class\x18\x01 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x0f\n\x07running\x18\x05 \x01(\r\x12+\n\x08outcomes\x18\x06 \x03(\x0b\x32\x19.fairlead.v1.OutcomeCount\x12\x15\n\routput_tokens\x18\x07 \x01(\x04\"D\n\x0cOutcomeCount\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.fairlead.v1.Outcome\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"u\n\x0fPredictorStatus\x12\x11\n\tconnected\x18\x01 \x01(\x08\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x04\x12\x17\n\x0flate_or_missing\x18\x04 \x01(\x04\x12\x11\n\tin_flight\x18\x05 \x01(\r\"Q\n\x10SetPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12-\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.fairlead.v1.PolicySettings\"<\n\x11SetPolicyResponse\x12\x17\n\x0fprevious_policy\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"\x15\n\x13ListPoliciesRequest\"A\n\x14ListPoliciesResponse\x12)\n\x08policies\x18\x01 \x03(\x0b\x32\x17.fairlead.v1.PolicyInfo\"Y\n\nPolicyInfo\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12*\n\x07options\x18\x03 \x03(\x0b\x32\x19.fairlead.v1.PolicyOption\"?\n\x15\x44rainSchedulerRequest\x12\x17\n\ntimeout_ms\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_timeout_ms\"&\n\x16\x44rainSchedulerResponse\x12\x0c\n\x04live\x18\x01 \x01(\r\"Y\n\x0cPolicyOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rdefault_value\x18\x02 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t2\xd6\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.fairlead.v1.GetStatusRequest\x1a\x1e.fairlead.v1.GetStatusResponse\x12J\n\tSetPolicy\x12\x1d.fairlead.v1.SetPolicyRequest\x1a\x1e.fairlead.v1.SetPolicyResponse\x12S\n\x0cListPolicies\x12 .fairlead.v1.ListPoliciesRequest\x1a!.fairlead.v1.ListPoliciesResponse\x12Y\n\x0e\x44rainScheduler\x12\".fairlead.v1.DrainSchedulerRequest\x1a#.fairlead.v1.DrainSchedulerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x61irlead/v1/admin.proto\x12\x0b\x66\x61irlead.v1\x1a\x17\x66\x61irlead/v1/types.proto\x1a\x18\x66\x61irlead/v1/worker.proto\"\x12\n\x10GetStatusRequest\"\xfc\x02\n\x11GetStatusResponse\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12-\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.fairlead.v1.PolicySettings\x12*\n\x07workers\x18\x03 \x03(\x0b\x32\x19.fairlead.v1.WorkerStatus\x12)\n\x07\x63lasses\x18\x04 \x03(\x0b\x32\x18.fairlead.v1.ClassStatus\x12/\n\tpredictor\x18\x05 \x01(\x0b\x32\x1c.fairlead.v1.PredictorStatus\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x10\n\x08uptime_s\x18\x07 \x01(\x01\x12G\n\rpolicy_faults\x18\x08 \x03(\x0b\x32\x30.fairlead.v1.GetStatusResponse.PolicyFaultsEntry\x1a\x33\n\x11PolicyFaultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe0\x02\n\x0ePolicySettings\x12\x17\n\nstep_seats\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\rwindow_tokens\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x15\n\x08\x62\x65_share\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x39\n\x07options\x18\x04 \x03(\x0b\x32(.fairlead.v1.PolicySettings.OptionsEntry\x12\x39\n\x07\x63hoices\x18\x05 \x03(\x0b\x32(.fairlead.v1.PolicySettings.ChoicesEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43hoicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_step_seatsB\x10\n\x0e_window_tokensB\x0b\n\t_be_share\"\x92\x02\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x10\n\x08\x61ssigned\x18\x05 \x01(\r\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x12\n\nstep_seats\x18\x07 \x01(\r\x12\x16\n\x0ekv_blocks_used\x18\x08 \x01(\r\x12\x11\n\tkv_blocks\x18\t \x01(\r\x12\r\n\x05steps\x18\n \x01(\x04\x12*\n\nstep_model\x18\x0b \x01(\x0b\x32\x16.fairlead.v1.StepModel\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12\x0f\n\x07problem\x18\r \x01(\t\"\xc7\x01\n\x0b\x43lassStatus\x12\x30\n\rservice_class\x18\x01 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x0f\n\x07running\x18\x05 \x01(\r\x12+\n\x08outcomes\x18\x06 \x03(\x0b\x32\x19.fairlead.v1.OutcomeCount\x12\x15\n\routput_tokens\x18\x07 \x01(\x04\"D\n\x0cOutcomeCount\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.fairlead.v1.Outcome\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"u\n\x0fPredictorStatus\x12\x11\n\tconnected\x18\x01 \x01(\x08\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x04\x12\x17\n\x0flate_or_missing\x18\x04 \x01(\x04\x12\x11\n\tin_flight\x18\x05 \x01(\r\"Q\n\x10SetPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12-\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.fairlead.v1.PolicySettings\"<\n\x11SetPolicyResponse\x12\x17\n\x0fprevious_policy\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"\x15\n\x13ListPoliciesRequest\"A\n\x14ListPoliciesResponse\x12)\n\x08policies\x18\x01 \x03(\x0b\x32\x17.fairlead.v1.PolicyInfo\"Y\n\nPolicyInfo\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12*\n\x07options\x18\x03 \x03(\x0b\x32\x19.fairlead.v1.PolicyOption\"?\n\x15\x44rainSchedulerRequest\x12\x17\n\ntimeout_ms\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_timeout_ms\"&\n\x16\x44rainSchedulerResponse\x12\x0c\n\x04live\x18\x01 \x01(\r\"Y\n\x0cPolicyOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rdefault_value\x18\x02 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t2\xd6\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.fairlead.v1.GetStatusRequest\x1a\x1e.fairlead.v1.GetStatusResponse\x12J\n\tSetPolicy\x12\x1d.fairlead.v1.SetPolicyRequest\x1a\x1e.fairlead.v1.SetPolicyResponse\x12S\n\x0cListPolicies\x12 .fairlead.v1.ListPoliciesRequest\x1a!.fairlead.v1.ListPoliciesResponse\x12Y\n\x0e\x44rainScheduler\x12\".fairlead.v1.DrainSchedulerRequest\x1a#.fairlead.v1.DrainSchedulerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE_POLICYFAULTSENTRY']._serialized_options = b'8\001'
   _globals['_POLICYSETTINGS_OPTIONSENTRY']._loaded_options = None
   _globals['_POLICYSETTINGS_OPTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_POLICYSETTINGS_CHOICESENTRY']._loaded_options = None
+  _globals['_POLICYSETTINGS_CHOICESENTRY']._serialized_options = b'8\001'
   _globals['_GETSTATUSREQUEST']._serialized_start=91
   _globals['_GETSTATUSREQUEST']._serialized_end=109
   _globals['_GETSTATUSRESPONSE']._serialized_start=112
@@ -44,33 +46,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE_POLICYFAULTSENTRY']._serialized_start=441
   _globals['_GETSTATUSRESPONSE_POLICYFAULTSENTRY']._serialized_end=492
   _globals['_POLICYSETTINGS']._serialized_start=495
-  _globals['_POLICYSETTINGS']._serialized_end=740
-  _globals['_POLICYSETTINGS_OPTIONSENTRY']._serialized_start=648
-  _globals['_POLICYSETTINGS_OPTIONSENTRY']._serialized_end=694
-  _globals['_WORKERSTATUS']._serialized_start=743
-  _globals['_WORKERSTATUS']._serialized_end=1017
-  _globals['_CLASSSTATUS']._serialized_start=1020
-  _globals['_CLASSSTATUS']._serialized_end=1219
-  _globals['_OUTCOMECOUNT']._serialized_start=1221
-  _globals['_OUTCOMECOUNT']._serialized_end=1289
-  _globals['_PREDICTORSTATUS']._serialized_start=1291
-  _globals['_PREDICTORSTATUS']._serialized_end=1408
-  _globals['_SETPOLICYREQUEST']._serialized_start=1410
-  _globals['_SETPOLICYREQUEST']._serialized_end=1491
-  _globals['_SETPOLICYRESPONSE']._serialized_start=1493
-  _globals['_SETPOLICYRESPONSE']._serialized_end=1553
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=1555
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=1576
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1578
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1643
-  _globals['_POLICYINFO']._serialized_start=1645
-  _globals['_POLICYINFO']._serialized_end=1734
-  _globals['_DRAINSCHEDULERREQUEST']._serialized_start=1736
-  _globals['_DRAINSCHEDULERREQUEST']._serialized_end=1799
-  _globals['_DRAINSCHEDULERRESPONSE']._serialized_start=1801
-  _globals['_DRAINSCHEDULERRESPONSE']._serialized_end=1839
-  _globals['_POLICYOPTION']._serialized_start=1841
-  _globals['_POLICYOPTION']._serialized_end=1930
-  _globals['_ADMINSERVICE']._serialized_start=1933
-  _globals['_ADMINSERVICE']._serialized_end=2275
+  _globals['_POLICYSETTINGS']._serialized_end=847
+  _globals['_POLICYSETTINGS_OPTIONSENTRY']._serialized_start=707
+  _globals['_POLICYSETTINGS_OPTIONSENTRY']._serialized_end=753
+  _globals['_POLICYSETTINGS_CHOICESENTRY']._serialized_start=755
+  _globals['_POLICYSETTINGS_CHOICESENTRY']._serialized_end=801
+  _globals['_WORKERSTATUS']._serialized_start=850
+  _globals['_WORKERSTATUS']._serialized_end=1124
+  _globals['_CLASSSTATUS']._serialized_start=1127
+  _globals['_CLASSSTATUS']._serialized_end=1326
+  _globals['_OUTCOMECOUNT']._serialized_start=1328
+  _globals['_OUTCOMECOUNT']._serialized_end=1396
+  _globals['_PREDICTORSTATUS']._serialized_start=1398
+  _globals['_PREDICTORSTATUS']._serialized_end=1515
+  _globals['_SETPOLICYREQUEST']._serialized_start=1517
+  _globals['_SETPOLICYREQUEST']._serialized_end=1598
+  _globals['_SETPOLICYRESPONSE']._serialized_start=1600
+  _globals['_SETPOLICYRESPONSE']._serialized_end=1660
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1662
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1683
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1685
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1750
+  _globals['_POLICYINFO']._serialized_start=1752
+  _globals['_POLICYINFO']._serialized_end=1841
+  _globals['_DRAINSCHEDULERREQUEST']._serialized_start=1843
+  _globals['_DRAINSCHEDULERREQUEST']._serialized_end=1906
+  _globals['_DRAINSCHEDULERRESPONSE']._serialized_start=1908
+  _globals['_DRAINSCHEDULERRESPONSE']._serialized_end=1946
+  _globals['_POLICYOPTION']._serialized_start=1948
+  _globals['_POLICYOPTION']._serialized_end=2037
+  _globals['_ADMINSERVICE']._serialized_start=2040
+  _globals['_ADMINSERVICE']._serialized_end=2382
 # @@protoc_insertion_point(module_scope)

@@ -40,8 +40,15 @@ class GetStatusResponse(_message.Message):
     def __init__(self, policy: _Optional[str] = ..., settings: _Optional[_Union[PolicySettings, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassStatus, _Mapping]]] = ..., predictor: _Optional[_Union[PredictorStatus, _Mapping]] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., policy_faults: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class PolicySettings(_message.Message):
-    __slots__ = ("step_seats", "window_tokens", "be_share", "options")
+    __slots__ = ("step_seats", "window_tokens", "be_share", "options", "choices")
     class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class ChoicesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -52,11 +59,13 @@ class PolicySettings(_message.Message):
     WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     BE_SHARE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
     step_seats: int
     window_tokens: int
     be_share: float
     options: _containers.ScalarMap[str, str]
-    def __init__(self, step_seats: _Optional[int] = ..., window_tokens: _Optional[int] = ..., be_share: _Optional[float] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    choices: _containers.ScalarMap[str, str]
+    def __init__(self, step_seats: _Optional[int] = ..., window_tokens: _Optional[int] = ..., be_share: _Optional[float] = ..., options: _Optional[_Mapping[str, str]] = ..., choices: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("worker_id", "address", "model", "connected", "assigned", "slots", "step_seats", "kv_blocks_used", "kv_blocks", "steps", "step_model", "draining", "problem")

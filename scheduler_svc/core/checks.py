@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from scheduler_svc.core.choices import ALLOWED, Choices
 from scheduler_svc.core.policies import Pace, Policy
+from scheduler_svc.core.policies.guard import PolicyGuard
 from scheduler_svc.core.policies.options import PolicyError
 from scheduler_svc.core.priors import UNKNOWN
 from scheduler_svc.core.types import Arrived, Job, PolicySettings, Rules
@@ -102,19 +103,51 @@ def check_settings(settings: PolicySettings, policy: Policy, placements: Collect
     """All that is to be checked of a policy about to come into force. Raises BadChoice."""
     check_choices(settings, repredict=settings.repredict, placements=placements)
     if any(getattr(settings, name) != default for name, default in _DEFAULTS.items()):
-        jobs = _probe(latency_sensitive=True), _probe(latency_sensitive=False)
-        rules = policy.rules()
-        blind = policy.key(jobs[0], 0.0) == policy.key(jobs[1], 0.0) and not rules.class_tiers
-        asks = any(policy.wants_prediction(job, 0) for job in jobs)
+        guard = PolicyGuard(policy)  # a plug-in may fail here as well as later
+        jobs = _probe(guard, latency_sensitive=True), _probe(guard, latency_sensitive=False)
+        rules = guard.rules()
+        blind = guard.key(jobs[0], 0.0) == guard.key(jobs[1], 0.0) and not rules.class_tiers
+        asks = any(guard.wants_prediction(job, 0) for job in jobs)
         check_with_policy(settings, policy.name, rules, knows_classes=not blind, asks=asks)
 
 
-_DEFAULTS = {name: getattr(Choices(), name) for name in Choices.__dataclass_fields__}
+CHOICES = tuple(Choices.__dataclass_fields__)
+"""Every setting that combines with any policy."""
+
+_NUMBERS = frozenset(("chunk_tokens", "predict_tokens", "min_chunk_tokens"))
+_SWITCHES = frozenset(("class_tiers", "relegate_late", "hold_be_decodes"))
+_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
-def _probe(*, latency_sensitive: bool) -> Job:
+def read_choice(name: str, text: str) -> bool | int | str | None:
+    """A choice given as text: `none` for a number or a switch leaves it to the policy. Raises BadChoice."""
+    if name not in CHOICES:
+        raise BadChoice(name, f"no such choice; there are {', '.join(CHOICES)}")
+    if name in _NUMBERS | _SWITCHES and text.lower() == "none":
+        return getattr(Choices(), name)
+    if name in _SWITCHES:
+        if text.lower() not in _WORDS:
+            raise BadChoice(name, f"must be true, false or none, got {text[:80]!r}")
+        return _WORDS[text.lower()]
+    if name in _NUMBERS:
+        if not text.isdecimal() or len(text) > 7:
+            raise BadChoice(name, f"must be a whole number up to 1000000, or none, got {text[:80]!r}")
+        return int(text)
+    return text
+
+
+def as_text(choices: Choices) -> dict[str, str]:
+    """Every choice as text, as `read_choice` takes it."""
+    values = {name: getattr(choices, name) for name in CHOICES}
+    return {name: "none" if value is None else str(value).lower() for name, value in values.items()}
+
+
+_DEFAULTS = {name: getattr(Choices(), name) for name in CHOICES}
+
+
+def _probe(guard: PolicyGuard, *, latency_sensitive: bool) -> Job:
     """A request like any other, but for its class."""
     spec = Arrived(0, "", "", latency_sensitive, 1000.0, 50.0, prompt_tokens=100, max_tokens=512)
     job = Job(spec, 0.0, UNKNOWN)
-    job.cost = Pace().prefill_ms(spec.prompt_tokens)
+    job.cost = guard.cost(job, Pace())
     return job
