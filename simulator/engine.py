@@ -113,7 +113,7 @@ class LeapingCore(SimulatedCore):
         plan, sequences = result.plan, self.sequences
         members = [sequences[handle] for handle in plan.quotas if handle in sequences]
         if result.ended:
-            self._ls_held = sum(held.latency_sensitive for held in sequences.values())
+            self._ls_held = sum([held.latency_sensitive for held in sequences.values()])
         # All sequences are of `sequence_class`.
         self._members = cast("list[LeapSequence]", members) if all(held.decoding for held in members) else []
         self._pure = not (result.prefill_tokens or result.ended or plan.admit or plan.evict)

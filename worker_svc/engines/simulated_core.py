@@ -165,12 +165,13 @@ class SimulatedCore:
         if rules is not None:
             self.rules = rules
         sequences = self.sequences
-        named = dict.fromkeys(handle for handle in handles if handle in sequences)
-        others = sorted(
-            (held for held in sequences.values() if held.handle not in named),
-            key=lambda held: (held.rank, held.handle),
-        )
-        for rank, handle in enumerate([*named, *(held.handle for held in others)]):
+        named = [handle for handle in dict.fromkeys(handles) if handle in sequences]
+        if len(named) < len(sequences):
+            known = set(named)
+            others = [held for held in sequences.values() if held.handle not in known]
+            others.sort(key=lambda held: (held.rank, held.handle))
+            named += [held.handle for held in others]
+        for rank, handle in enumerate(named):
             sequences[handle].rank = rank
 
     def step(self, now_ms: float) -> StepResult:
@@ -187,7 +188,6 @@ class SimulatedCore:
         result = StepResult(plan)
         for handle in plan.evict:
             self._evict(handle, result)
-        self._take_blocks(plan)
         self._note_seats(plan, result)
         for handle, credit in plan.credits.items():
             self.sequences[handle].credit = credit
@@ -195,25 +195,6 @@ class SimulatedCore:
             self.step_count += 1
             self._run(plan.quotas, now_ms, result)
         return result
-
-    def _take_blocks(self, plan: StepPlan) -> None:
-        """Gives each sequence of the plan the slot and blocks that its quota needs."""
-        sequences, block_tokens = self.sequences, self.limits.kv_block_tokens
-        for handle, tokens in plan.quotas.items():
-            held = sequences[handle]
-            if not held.resident:
-                held.resident = True
-                self.residents += 1
-            end = held.context_tokens + tokens
-            if end > held.blocks * block_tokens:
-                needed = -(-end // block_tokens) - held.blocks
-                held.blocks += needed
-                self.free_blocks -= needed
-        if self.free_blocks < 0 or self.residents > self.limits.slots:
-            raise PlanBroken(
-                f"step {self.step_count}: {-self.free_blocks} KV blocks too many, "
-                f"{self.residents} of {self.limits.slots} slots taken"
-            )
 
     def _note_seats(self, plan: StepPlan, result: StepResult) -> None:
         quotas, seated, sequences = plan.quotas, self._seated, self.sequences
@@ -231,14 +212,23 @@ class SimulatedCore:
         self._seated = set(quotas)
 
     def _run(self, quotas: dict[int, int], now_ms: float, result: StepResult) -> None:
-        sequences, tokens = self.sequences, result.tokens
+        """Gives each sequence of the plan the slot and blocks that its quota needs, and does its work."""
+        sequences, tokens, block_tokens = self.sequences, result.tokens, self.limits.kv_block_tokens
         prefill_tokens = decodes = context_tokens = 0
         first: list[SimulatedSequence] = []
         ended: list[SimulatedSequence] = []
         for handle, quota in quotas.items():
             held = sequences[handle]
-            context_tokens += held.context_tokens
-            held.context_tokens += quota
+            context = held.context_tokens
+            context_tokens += context
+            held.context_tokens = context = context + quota
+            if not held.resident:
+                held.resident = True
+                self.residents += 1
+            if context > held.blocks * block_tokens:
+                needed = -(-context // block_tokens) - held.blocks
+                held.blocks += needed
+                self.free_blocks -= needed
             if held.decoding:
                 decodes += 1
             else:
@@ -251,9 +241,14 @@ class SimulatedCore:
                 if held.first_token_ms is None:
                     first.append(held)
             tokens.append(handle)
-            held.output_tokens += 1
-            if held.output_tokens >= held.answer_tokens:
+            held.output_tokens = output = held.output_tokens + 1
+            if output >= held.answer_tokens:
                 ended.append(held)
+        if self.free_blocks < 0 or self.residents > self.limits.slots:
+            raise PlanBroken(
+                f"step {self.step_count}: {-self.free_blocks} KV blocks too many, "
+                f"{self.residents} of {self.limits.slots} slots taken"
+            )
         result.prefill_tokens, result.decodes = prefill_tokens, decodes
         result.step_ms = self.model.step_ms(prefill_tokens, decodes, context_tokens)
         for held in first:
