@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEEDS ?= 1
 
-.PHONY: help setup demo test lint unit live stubs protos-released clean bench-overhead bench-scheduler-capacity bench-predict
+.PHONY: help setup demo test lint unit live compose-test stubs protos-released clean bench-overhead bench-scheduler-capacity bench-predict
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -17,7 +17,7 @@ setup: .venv/ready  ## make .venv with everything (about 3 minutes the first tim
 demo: setup  ## the main job on real vLLM: fcfs, isrtf and slo side by side (SEEDS=3 for three seeds)
 	$(PY) -m demo.run_demo --seeds $(SEEDS) --out build/demo
 
-test: setup lint unit live  ## every check and test, fast ones first
+test: setup lint unit live compose-test  ## every check and test, fast ones first
 
 lint: setup  ## style, types, import contracts, the contract's own rules, stubs current
 	$(PY) -m ruff check .
@@ -29,10 +29,13 @@ lint: setup  ## style, types, import contracts, the contract's own rules, stubs 
 	$(PY) tools/make_stubs.py --check
 
 unit: setup  ## fast tests
-	$(PY) -m pytest -q -m "not live"
+	$(PY) -m pytest -q -m "not live and not compose"
 
 live: setup  ## tests on real processes and real vLLM
 	$(PY) -m pytest -q -m live
+
+compose-test: setup  ## builds the images and runs compose.yaml on this machine's Docker engine; skipped without one
+	$(PY) -m pytest -q -rsP -m compose
 
 stubs: setup  ## make fairlead/v1 from protos/ again
 	$(PY) tools/make_stubs.py
