@@ -157,7 +157,7 @@ def find_placements(entries: Iterable[EntryPoint] | None = None) -> dict[str, ty
 
 
 def _checked_placement(entry: EntryPoint) -> type[Placement]:
-    """The class that an entry point names. Raises TypeError where it is no placement, and whatever its import raises."""
+    """The class that an entry point names. Raises TypeError where it is no placement, or what its import raises."""
     placement = entry.load()
     if not (isinstance(placement, type) and issubclass(placement, Placement)):
         raise TypeError(f"{entry.value} is not a class made from Placement")
