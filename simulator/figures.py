@@ -33,7 +33,8 @@ class Row:
         preemptions: seats lost in mid-request: pauses that keep the KV cache and evictions that drop it.
         recomputed_tokens: computed again because of an eviction.
         rejected: refused at arrival, or by every worker.
-        relegated: LS requests that missed their TTFT target under a policy with class tiers, and so were moved back.
+        relegated: LS requests served as BE, and those moved back because they missed their TTFT target while they
+            waited, under rules that do so.
         gap_max_s: longest time that a running request went without a token.
         goodput: the highest load with enough attainment, where it was looked for.
     """
@@ -164,12 +165,12 @@ def _row(
         preemptions=sum(request.pauses + request.evictions for request in requests),
         recomputed_tokens=sum(request.recomputed_tokens for request in requests),
         rejected=sum(request.refused or request.outcome is Outcome.FAILED_ENGINE for request in requests),
-        relegated=sum(_moved_back(request) for request in requests) if origin.moves_back else 0,
+        relegated=sum(each.relegated or (origin.moves_back and _late(each)) for each in requests),
         gap_max_s=max(request.gap_ms for request in requests) / 1000.0,
     )
 
 
-def _moved_back(request: Request) -> bool:
+def _late(request: Request) -> bool:
     first = ttft_ms(request)
     return request.spec.latency_sensitive and (first is None or first > request.spec.ttft_ms)
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
+from typing import Any, TypeVar
 
-from scheduler_svc.core.policies import BUILT_IN, Policy, PolicyError
+from scheduler_svc.core.checks import CHOICES, BadChoice, check_settings, read_choice
+from scheduler_svc.core.placements import BUILT_IN_PLACEMENTS, Placement
+from scheduler_svc.core.policies import BUILT_IN, Policy, PolicyError, make_policy
 from scheduler_svc.core.types import OptionValue, PolicySettings
 
 POLICIES_GROUP = "fairlead.policies"
+PLACEMENTS_GROUP = "fairlead.placements"
 LS_ALONE = "ls_alone"
 """The bound for LS: `slo` on the machine with the LS requests alone."""
 ORACLE_POLICIES = frozenset(("srpt",))
 """Policies that are told the true length whatever the stated quality of prediction."""
 NO_PREDICTION = "none"
+
+T = TypeVar("T")
 
 _SETTINGS = {field.name for field in dataclasses.fields(PolicySettings)} - {"options"}
 
@@ -47,13 +54,23 @@ class Choice:
 @lru_cache(maxsize=1)
 def find_policies() -> dict[str, type[Policy]]:
     """Policies by name: ours, and every plug-in that can be imported."""
-    found = dict(BUILT_IN)
-    for entry in entry_points(group=POLICIES_GROUP):
+    return _with_plugins(BUILT_IN, POLICIES_GROUP)
+
+
+@lru_cache(maxsize=1)
+def find_placements() -> dict[str, type[Placement]]:
+    """Placements by name: ours, and every plug-in that can be imported."""
+    return _with_plugins(BUILT_IN_PLACEMENTS, PLACEMENTS_GROUP)
+
+
+def _with_plugins(built_in: Mapping[str, type[T]], group: str) -> dict[str, type[T]]:
+    found = dict(built_in)
+    for entry in entry_points(group=group):
         if entry.name not in found:
             try:
                 found[entry.name] = entry.load()
             except ImportError as error:
-                warnings.warn(f"policy plug-in {entry.name!r} not loaded: {error}", stacklevel=2)
+                warnings.warn(f"plug-in {entry.name!r} of {group} not loaded: {error}", stacklevel=3)
     return found
 
 
@@ -72,7 +89,8 @@ def parse_choice(text: str) -> Choice:
     """One policy with its settings.
 
     Keys are `budget` (tokens in a step), `seats`, `slots`, `tau` (0 to 1, or `none`), a setting that every policy has
-    (`window_tokens`, `be_share`, ...), or an option of the policy.
+    (`window_tokens`, `be_share`, ...), a choice that combines with any (`kv_admission`, `overload`, ...), or an option
+    of the policy.
 
     Raises:
         PolicyError: no such policy, an unknown key or a bad value; the message names it.
@@ -84,7 +102,7 @@ def parse_choice(text: str) -> Choice:
         known = ", ".join(sorted([*find_policies(), LS_ALONE]))
         raise PolicyError(f"{text}: unknown policy {name!r}; known: {known}")
     sizes: dict[str, int] = {}
-    shared: dict[str, OptionValue] = {}
+    shared: dict[str, Any] = {}
     options: list[tuple[str, OptionValue]] = []
     tau = 1.0 if name in ORACLE_POLICIES else None
     for key, value in pairs:
@@ -97,7 +115,11 @@ def parse_choice(text: str) -> Choice:
         else:
             options.append((key, value))
     settings = dataclasses.replace(PolicySettings(), **shared, options=tuple(options))
-    find_policies()[registered](settings)  # an option that the policy does not take is refused here
+    policy = make_policy(find_policies(), registered, settings)
+    try:
+        check_settings(settings, policy, find_placements())
+    except BadChoice as error:
+        raise PolicyError(f"{text}: {error}") from None
     return Choice(
         text, registered, settings, name == LS_ALONE, sizes.get("budget"), sizes.get("seats"), sizes.get("slots"), tau
     )
@@ -129,16 +151,20 @@ def _whole(text: str, key: str, value: str) -> int:
     return int(value)
 
 
-def _setting(text: str, key: str, value: str) -> OptionValue:
+def _setting(text: str, key: str, value: str) -> OptionValue | None:
     """A value of the type that the setting has by default."""
     default = getattr(PolicySettings(), key)
     try:
+        if key in CHOICES:
+            return read_choice(key, value)
         if key == "step_seats" or (isinstance(default, int) and not isinstance(default, bool)):
             return _whole(text, key, value)
         if isinstance(default, bool):
             return {"true": True, "false": False, "on": True, "off": False, "1": True, "0": False}[value.lower()]
         return float(value) if isinstance(default, float) else value
     except (KeyError, ValueError) as error:
+        if isinstance(error, BadChoice):
+            raise PolicyError(f"{text}: {error}") from None
         if isinstance(error, PolicyError):
             raise
         raise PolicyError(f"{text}: {key}: {value!r} is not a {type(default).__name__}") from None

@@ -11,7 +11,7 @@ from typing import TextIO
 from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import PolicySettings
-from simulator.policies import Choice, find_policies
+from simulator.policies import Choice, find_placements, find_policies
 from simulator.predictor import FailingPredictor, NoisyPredictor, Predictor, PredictorMood
 from simulator.quality import sigma_for_tau
 from simulator.worker import Network
@@ -161,7 +161,7 @@ def _drive(
     progress: Callable[[float], None] | None,
     log: TextIO | None,
 ) -> Result:
-    core = SchedulerCore(choice.name, choice.settings, limits, policies=find_policies())
+    core = SchedulerCore(choice.name, choice.settings, limits, policies=find_policies(), placements=find_placements())
     world = World(
         core,
         predictor,

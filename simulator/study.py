@@ -114,10 +114,11 @@ def _report(share: float) -> None:
 def rows_for(run: Run, setup: Setup) -> list[Row]:
     """Simulates one run and says what came of it."""
     result = simulate(run, setup, progress=_report)
-    rules = find_policies()[run.choice.name](run.choice.settings).rules()
+    settings = run.choice.settings
+    rules = settings.step_rules(find_policies()[run.choice.name](settings).rules())
     budget = machine_of(run.choice, setup).limits.step_token_budget
     name = workload_of(run.source, setup.requests, setup.seed).name
-    origin = Origin(name, run.choice.text, run.load, rules.class_tiers)
+    origin = Origin(name, run.choice.text, run.load, rules.class_tiers and rules.relegate_late)
     return rows_of(origin, result.requests, setup.step_model, budget)
 
 

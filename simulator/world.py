@@ -46,6 +46,7 @@ class Request:
         spec: as the core is told; its `job_id` is the request's name.
         answer_tokens: output tokens that it will really have.
         outcome: None while it lives, and for good where it was refused.
+        relegated: it came as LS and was served as BE.
         received: output tokens that have left the scheduler.
         first_ms, last_ms: when the first and the newest of them did.
         gap_ms: longest time without a token while it ran.
@@ -57,6 +58,7 @@ class Request:
     arrival_ms: float = 0.0
     outcome: Outcome | None = None
     refused: bool = False
+    relegated: bool = False
     received: int = 0
     first_ms: float | None = None
     last_ms: float | None = None
@@ -144,7 +146,7 @@ class World:
         spec = request.spec
         request.arrival_ms = self.now_ms
         self.requests[spec.job_id] = request
-        if self.core.refusal_for(spec.tenant, self.now_ms) is not None:
+        if self.core.refusal_for(spec.tenant, self.now_ms, spec) is not None:
             request.refused = True
             return
         self.tell(spec)
@@ -200,6 +202,7 @@ class World:
         assert job is not None
         request.outcome = end.outcome
         request.pauses, request.evictions = job.pauses, job.evictions
+        request.relegated = job.relegated
         self.core.forget(end.job_id)
 
     def decided(self, decision: Decision) -> None:
@@ -287,7 +290,7 @@ class World:
                     assign.attempt,
                     spec.prompt_tokens + forced,
                     request.answer_tokens - forced,
-                    spec.latency_sensitive,
+                    spec.latency_sensitive and not assign.best_effort,
                     request.arrival_ms,
                     spec.ttft_ms,
                     spec.tpot_ms,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fairlead.cli.main import app
 from scheduler_svc.core.policies import PolicyError
-from scheduler_svc.core.types import Outcome
+from scheduler_svc.core.types import Outcome, PolicySettings
 from simulator.figures import ttft_ms
 from simulator.policies import parse_choice, split_choices
 from simulator.predictor import PredictorMood
@@ -107,11 +107,11 @@ def test_everything_ends_however_the_predictor_behaves(mood: PredictorMood) -> N
 
 def test_a_request_that_no_worker_can_hold_is_told() -> None:
     result = simulate(run("fcfs"), replace(SETUP, kv_tokens=1_600))
-    ended = {request.outcome for request in result.requests}
-    assert ended == {Outcome.STOP, Outcome.FAILED_ENGINE}
     for request in result.requests:
         too_long = request.spec.prompt_tokens + request.answer_tokens > 1_600
-        assert (request.outcome is Outcome.FAILED_ENGINE) == too_long
+        assert (request.outcome is not Outcome.STOP) == too_long
+        assert request.refused or request.outcome in (Outcome.STOP, Outcome.FAILED_ENGINE)
+    assert {request.outcome for request in result.requests} >= {Outcome.STOP, Outcome.FAILED_ENGINE}
 
 
 def test_a_full_queue_refuses() -> None:
@@ -177,6 +177,9 @@ def test_a_choice_has_sizes_settings_and_options() -> None:
     assert (choice.token_budget, choice.seats, choice.tau) == (512, 48, 0.0)
     assert (choice.settings.be_share, choice.settings.window_tokens) == (0.0, 20)
     assert choice.settings.options == (("ageing_ms", "1000"),)
+    assert parse_choice("slo@overload=relegate,min_chunk_tokens=256,relegate_late=off").settings == PolicySettings(
+        overload="relegate", min_chunk_tokens=256, relegate_late=False
+    )
     assert parse_choice("srpt").tau == 1.0
     assert parse_choice("ls_alone").ls_alone
 
@@ -192,6 +195,9 @@ def test_a_choice_has_sizes_settings_and_options() -> None:
         ("fcfs@seats", "not key=value"),
         ("fcfs@be_share=much", "be_share"),
         ("slo@ageing_ms=-1", "ageing_ms"),
+        ("slo@overload=explode", "overload"),
+        ("slo@placement=nowhere", "placement"),
+        ("slo@relegate_late=maybe", "relegate_late"),
     ],
 )
 def test_a_bad_choice_names_what_is_wrong(text: str, said: str) -> None:
