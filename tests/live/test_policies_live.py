@@ -60,9 +60,7 @@ async def test_options_are_told_set_and_refused_by_name(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_option_in_the_configuration_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"scheduler\.policy_options\.mlfq: option 'levels' .* 1 to 32, got '99'"
-    ):
+    with pytest.raises(ConfigError, match=r"scheduler\.policy_options\.mlfq: option 'levels' .* 1 to 32, got '99'"):
         async with running_suite(tmp_path, policy_options={"mlfq": {"levels": 99}}):
             pass
 

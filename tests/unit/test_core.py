@@ -292,7 +292,7 @@ def test_policy_and_rules_change_without_a_restart() -> None:
 
 
 def test_an_unknown_policy_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownPolicy, match="fcfs, gittins, .* isrtf, .* slo"):
+    with pytest.raises(UnknownPolicy, match=r"fcfs, gittins, .* isrtf, .* slo"):
         SchedulerCore("fsfc", PolicySettings(), Limits())
 
 

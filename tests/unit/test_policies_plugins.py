@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.policies import BUILT_IN, BrokenPolicy, Pace, Policy, Room
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import (
@@ -321,3 +322,18 @@ def test_mistakes_are_logged_with_the_plug_in_s_name_but_not_without_end() -> No
     assert logs[0]["policy"] == "moody"
     assert logs[0]["error"] == "KeyError: 'x'"
     assert sum(each["errors"] for each in logs) <= 2000
+
+
+# -- beside the choices that combine with any policy
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_a_choice_that_says_nothing_about_order_goes_with_every_policy(name: str) -> None:
+    settings = PolicySettings(kv_admission="peak")
+    assert SchedulerCore(name, settings, Limits()).policy.settings is settings
+
+
+def test_a_plug_in_that_raises_while_choices_are_checked_is_contained_too() -> None:
+    moody = type("Moody", (Moody,), {"mood": staticmethod(raises)})
+    core = SchedulerCore("moody", PolicySettings(kv_admission="peak"), Limits(), policies={"moody": moody})
+    assert core.policy.name == "moody"
