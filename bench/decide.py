@@ -3,7 +3,7 @@
 `python -m bench.decide` puts 100, 1,000, 10,000 and 100,000 requests in front of 64 workers whose seats are all taken
 and measures each event together with the decisions that follow from it: an arrival, a step report of one worker (every
 sequence one token; now and then one ends and the next enters), a prediction (a re-ranking), and a slice of ageing. The
-core is the one that serves; nothing else runs. Figures are CPU time of one thread, so that a busy machine does not count.
+core is the one that serves. Figures are CPU time of one thread, so that a busy machine does not count.
 """
 
 from __future__ import annotations
@@ -167,8 +167,9 @@ def _row(policy: str, waiting: int, kind: str, taken_us: list[float]) -> dict[st
 
 def _print(rows: list[dict[str, object]], workers: int) -> None:
     table = Table("waiting", "event", "events", "p50 us", "p99 us", "max us", "mean us", title=f"{workers} workers")
+    columns = ("waiting", "event", "events", "p50_us", "p99_us", "max_us", "mean_us")
     for row in rows:
-        table.add_row(*(str(row[name]) for name in ("waiting", "event", "events", "p50_us", "p99_us", "max_us", "mean_us")))
+        table.add_row(*(str(row[name]) for name in columns))
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from sortedcontainers import SortedDict, SortedList
@@ -67,8 +68,8 @@ class Backlog:
             job.key = key
 
     def ahead_of(self, key: tuple[float, float]) -> int:
-        """How many stand before this key."""
-        return self._order.bisect_left((key, -1))
+        """How many stand before a job that comes now with this key: ties go to the older one."""
+        return self._order.bisect_right((key, sys.maxsize))
 
     def _add_prefill(self, job: Job, sign: int) -> None:
         due = due_step(job.arrival_ms + job.spec.ttft_ms)
