@@ -18,6 +18,7 @@ from fairlead.cli.problems import SuiteError
 KEPT_LINES = 20
 MAX_LINE_BYTES = 1 << 20
 KILL_WAIT_S = 5.0
+_SENTENCE = ("fairlead-predictor: ", "fairlead-scheduler: ", "fairlead-worker: ")
 _READY = re.compile(r"^\S+ ready at (\S+:\d+)")
 
 
@@ -97,11 +98,14 @@ class Child:
             await asyncio.wait(self._pumps, timeout=KILL_WAIT_S)
 
     def obituary(self) -> str:
-        """How it ended, with its last log lines."""
+        """How it ended, and why: its own last sentence, else its last log lines."""
         code = self._process.returncode if self._process else None
         how = (
             f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with code {code}"
         )
+        last = self._last[-1] if self._last else ""
+        if last.startswith(_SENTENCE):  # the service has said why, in one sentence with its remedy
+            return f"{self.name} {how}: {last.partition(': ')[2]}"
         return f"{self.name} {how}; its last lines:\n{self.last_lines()}"
 
     def last_lines(self) -> str:

