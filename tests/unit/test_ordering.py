@@ -204,3 +204,77 @@ def test_an_ls_decode_a_whole_tpot_ahead_yields_its_seat_to_an_ls_prefill() -> N
     assert set(plan_step([ahead, on_pace, fresh], limits, TIERS, MODEL, NOW_MS).quotas) == {1, 2}
     rules = replace(TIERS, yield_when_ahead=True)
     assert set(plan_step([ahead, on_pace, fresh], limits, rules, MODEL, NOW_MS).quotas) == {9, 2}
+
+
+def test_a_late_ls_prefill_keeps_its_place_where_relegation_is_off() -> None:
+    missed = waiting(1, rank=0, tokens=50, ls=True, arrival_ms=NOW_MS - 2000.0)
+    fresh = waiting(2, rank=1, tokens=50, ls=True, arrival_ms=NOW_MS - 1.0)
+    rules = replace(TIERS, relegate_late=False)
+    assert plan_step([missed, fresh], replace(LIMITS, seats=1), rules, MODEL, NOW_MS).quotas == {1: 50}
+
+
+def test_be_decodes_run_past_the_budget_where_they_are_not_held_back() -> None:
+    # Half of TPOT is 7 ms: 6 + 0.6 for the LS decode leave 0.4 ms, a BE decode of 0.6 ms does not fit.
+    slow = replace(MODEL, c2_ms_per_decode=0.6)
+    held = [decode(1, rank=0, ls=True, tpot_ms=14.0, first_token_ms=NOW_MS - 10 * 0.96 * 14.0), decode(2, rank=1)]
+    assert set(plan_step(held, LIMITS, TIERS, slow, NOW_MS).quotas) == {1}
+    assert set(plan_step(held, LIMITS, replace(TIERS, hold_be_decodes=False), slow, NOW_MS).quotas) == {1, 2}
+
+
+def test_the_least_chunk_can_be_set_and_doubles_when_half_the_target_is_used() -> None:
+    tight = decode(1, rank=0, ls=True, tpot_ms=12.0, first_token_ms=NOW_MS - 10 * 0.96 * 12.0)
+    fresh = waiting(2, rank=1, tokens=1500, ls=True, arrival_ms=NOW_MS)
+    rules = replace(TIERS, min_chunk_tokens=64)
+    assert plan_step([tight, fresh], LIMITS, rules, MODEL, NOW_MS).quotas[2] == 64
+    urgent = replace(fresh, arrival_ms=NOW_MS - 501.0)
+    assert plan_step([tight, urgent], LIMITS, rules, MODEL, NOW_MS).quotas[2] == 128
+    assert 2 not in plan_step([tight, fresh], LIMITS, replace(rules, min_chunk_tokens=0), MODEL, NOW_MS).quotas
+
+
+def test_slack_sizes_chunks_by_the_least_slack_though_the_policy_knows_no_classes() -> None:
+    # Slack 0, so the step may last half of TPOT = 25 ms; two decodes leave 25 - 6.1 ms: 420 tokens, not 1000.
+    held = [waiting(9, rank=0, tokens=1000), decode(1, rank=1, ls=True), decode(2, rank=2)]
+    by_rank = StepRules(displace=True, min_chunk_tokens=100)
+    assert plan_step(held, LIMITS, by_rank, MODEL, NOW_MS).quotas == {9: 1000, 1: 1, 2: 1}
+    plan = plan_step(held, LIMITS, replace(by_rank, chunking="slack"), MODEL, NOW_MS)
+    assert plan.quotas == {1: 1, 2: 1, 9: 420}
+    ahead = [held[0], replace(held[1], first_token_ms=NOW_MS - 10 * 0.96 * 50.0 + 40.0), held[2]]
+    more = plan_step(ahead, LIMITS, replace(by_rank, chunking="slack"), MODEL, NOW_MS)
+    assert more.quotas[9] == int((40.0 - 6.1) / 0.045), "40 ms of slack: the step may use them"
+
+
+def test_slack_leaves_the_first_prefill_its_least_chunk_and_the_others_nothing() -> None:
+    tight = decode(1, rank=0, ls=True, tpot_ms=12.0, first_token_ms=NOW_MS - 10 * 0.96 * 12.0)
+    held = [tight, waiting(2, rank=1, tokens=500), waiting(3, rank=2, tokens=500)]
+    rules = StepRules(chunking="slack", min_chunk_tokens=64)
+    assert plan_step(held, LIMITS, rules, MODEL, NOW_MS).quotas == {1: 1, 2: 64}
+
+
+def test_fixed_chunks_are_shared_by_all_prefill_of_a_step_whatever_its_time() -> None:
+    held = [decode(1, rank=0, ls=True), waiting(2, rank=1, tokens=700, ls=True), waiting(3, rank=2, tokens=700)]
+    limits = replace(LIMITS, free_blocks=1000)
+    rules = replace(TIERS, chunking="fixed", chunk_tokens=800)
+    assert plan_step(held, limits, rules, MODEL, NOW_MS).quotas == {1: 1, 2: 700, 3: 100}
+    whole = replace(TIERS, chunking="fixed")
+    assert plan_step(held, limits, whole, MODEL, NOW_MS).quotas == {1: 1, 2: 700, 3: 700}
+
+
+def test_credits_let_loose_targets_take_part_in_proportion() -> None:
+    # Targets of 20, 40 and 60 ms: credits of 1, 1/2 and 1/3 a step, so 6, 3 and 2 of six steps.
+    held = [decode(1, rank=0, ls=True, tpot_ms=20.0), decode(2, rank=1, ls=True, tpot_ms=40.0)]
+    held.append(decode(3, rank=2, ls=True, tpot_ms=60.0))
+    rules = replace(TIERS, credit_batching=True)
+    took_part: list[list[int]] = []
+    for _ in range(6):
+        plan = plan_step(held, LIMITS, rules, MODEL, NOW_MS)
+        took_part.append(sorted(plan.quotas))
+        held = [replace(each, credit=plan.credits[each.handle]) for each in held]
+    assert took_part == [[1], [1, 2], [1, 3], [1, 2], [1], [1, 2, 3]]
+
+
+def test_a_seat_that_nobody_with_a_credit_can_use_is_not_left_empty() -> None:
+    stuck = decode(1, rank=0, ls=True, tpot_ms=20.0, admissible=False)
+    loose = decode(2, rank=1, ls=True, tpot_ms=40.0)
+    plan = plan_step([stuck, loose], LIMITS, replace(TIERS, credit_batching=True), MODEL, NOW_MS)
+    assert plan.quotas == {2: 1}
+    assert plan.credits == {1: 1.0, 2: 0.0}
