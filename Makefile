@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEEDS ?= 1
 
-.PHONY: help setup demo test lint unit live compose-test stubs protos-released clean bench-overhead bench-scheduler-capacity bench-predict
+.PHONY: help setup demo test lint unit live compose-test stubs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,6 +45,9 @@ protos-released: setup  ## take the contract as it is for the one that later cha
 
 bench-overhead: setup  ## what it costs to have the suite in the way: AsyncLLM, vLLM's HTTP server and the suite (9 minutes)
 	$(PY) -m bench.overhead --json build/overhead.json
+
+bench-engine-hook: setup  ## what our order at each step costs inside vLLM's EngineCore, and what new orders and pauses cost
+	$(PY) -m bench.engine_hook
 
 bench-scheduler-capacity: setup  ## tokens and streams a second that one scheduler process carries on one core
 	$(PY) -m bench.scheduler_capacity

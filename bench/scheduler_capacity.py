@@ -12,6 +12,7 @@ import json as json_module
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -226,19 +227,21 @@ class Spy:
 
     def __init__(self, pid: int, seconds: float) -> None:
         command = Path(sys.executable).parent / "py-spy"
+        self._folder = tempfile.TemporaryDirectory(prefix="fairlead-")
+        self._samples = Path(self._folder.name) / "samples"
         if not command.exists():
             raise SuiteError("--profile needs py-spy: pip install 'fairlead[bench]'")
         self._process = subprocess.Popen(
             [command, "record", "--pid", str(pid), "--duration", str(max(1, int(seconds))), "--rate", "200",
-             "--format", "raw", "--nonblocking", "--output", "/dev/stdout"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+             "--format", "raw", "--nonblocking", "--output", self._samples],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     async def rows(self) -> list[tuple[str, float]]:
         """Share of samples in which a function was the innermost one of ours or of a library, most first."""
-        out, _ = await asyncio.to_thread(self._process.communicate)
+        await asyncio.to_thread(self._process.wait)
         own: Counter[str] = Counter()
-        for line in out.decode().splitlines():
+        for line in self._samples.read_text(encoding="utf-8").splitlines():
             stack, _, count = line.rpartition(" ")
             own[stack.rpartition(";")[2].rpartition(":")[0]] += int(count)
         total = max(1, own.total())

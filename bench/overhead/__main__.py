@@ -18,12 +18,16 @@ from bench.overhead.cpu import CpuMeter
 from bench.overhead.figures import Figures, figures, medians
 from bench.overhead.models import DEMO, write_llama
 from bench.overhead.report import BASE, HTTP, as_json, machine, plot, print_level, print_verdict
+from demo.machine import OtherCpu
 from fairlead.cli.cores import plan_cpus
 from fairlead.cli.problems import SuiteError, fail, wide_console
 
 VOCABULARY = 1600
 SEED = 1
 WARM_UP_S = 1.5
+TRIES = 2
+MOST_OTHERS_CPUS = 0.1
+"""CPUs that other programs may use while something is measured."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +126,23 @@ async def measure(console: Console, place: stacks.Place, settings: Settings) -> 
                     run = await one(ready[way.stack], way, concurrency, settings.seconds, seed)
                     runs.setdefault((concurrency, way.name), []).append(run)
                     console.print(f"  {concurrency:3d} in flight, {way.name}: {run.tokens_per_s:,.0f} tokens/s, "
-                                  f"TTFT {run.ttft_ms_p50:.1f} ms")  # fmt: skip
+                                  f"TTFT {run.ttft_ms_p50:.1f} ms, others {run.other_programs_cpus:.2f}")  # fmt: skip
     return {level: {way.name: medians(runs[level, way.name]) for way in WAYS} for level in settings.levels}
 
 
 async def one(stack: stacks.Stack, way: Way, concurrency: int, seconds: float, seed: int) -> Figures:
-    """One measurement."""
-    meter = CpuMeter(stack.roles)
-    answers = await stack.driver.ask(
-        concurrency=concurrency, seconds=seconds, seed=seed, vocabulary=VOCABULARY, variant=WAYS.index(way)
-    )
-    return figures(answers, seconds, meter.used())
+    """One measurement, made again where others used the machine meanwhile; the one with the fewest of them counts."""
+    runs: list[Figures] = []
+    for attempt in range(TRIES):
+        meter, others = CpuMeter(stack.roles), OtherCpu()
+        answers = await stack.driver.ask(
+            concurrency=concurrency, seconds=seconds, seed=seed + 10_000_000 * attempt, vocabulary=VOCABULARY,
+            variant=WAYS.index(way),
+        )  # fmt: skip
+        runs.append(figures(answers, seconds, meter.used(), others.cpus() or 0.0))
+        if runs[-1].other_programs_cpus <= MOST_OTHERS_CPUS:
+            break
+    return min(runs, key=lambda run: run.other_programs_cpus)
 
 
 @asynccontextmanager

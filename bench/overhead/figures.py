@@ -23,6 +23,7 @@ class Figures:
         tpot_ms_p50, tpot_ms_p99: mean time per token of a request after its first.
         cpu_s_per_1000_tokens: by role.
         requests: counted for TTFT.
+        other_programs_cpus: CPUs that programs which are not measured used meanwhile.
     """
 
     tokens_per_s: float
@@ -32,15 +33,19 @@ class Figures:
     tpot_ms_p99: float
     cpu_s_per_1000_tokens: dict[str, float]
     requests: int
+    other_programs_cpus: float
 
 
-def figures(answers: Sequence[Mapping[str, Any]], seconds: float, cpu_s: Mapping[str, float]) -> Figures:
+def figures(
+    answers: Sequence[Mapping[str, Any]], seconds: float, cpu_s: Mapping[str, float], other_programs_cpus: float
+) -> Figures:
     """Figures of what `drive.py` told.
 
     Args:
         answers: `drive.Answer`s as plain data.
         seconds: for which requests were sent.
         cpu_s: by role, over the whole run.
+        other_programs_cpus: as in `Figures`.
 
     Raises:
         ValueError: an answer has more or fewer tokens than were asked for.
@@ -67,6 +72,7 @@ def figures(answers: Sequence[Mapping[str, Any]], seconds: float, cpu_s: Mapping
         tpot_ms_p99=tpot_p99,
         cpu_s_per_1000_tokens={role: used / tokens * 1e3 for role, used in cpu_s.items()},
         requests=len(counted),
+        other_programs_cpus=other_programs_cpus,
     )
 
 
@@ -79,5 +85,5 @@ def medians(runs: Sequence[Figures]) -> Figures:
     return Figures(
         of("tokens_per_s"), of("ttft_ms_p50"), of("ttft_ms_p99"), of("tpot_ms_p50"), of("tpot_ms_p99"),
         {role: median(each.cpu_s_per_1000_tokens[role] for each in runs) for role in runs[0].cpu_s_per_1000_tokens},
-        sum(each.requests for each in runs),
+        sum(each.requests for each in runs), of("other_programs_cpus"),
     )  # fmt: skip

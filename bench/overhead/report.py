@@ -50,7 +50,7 @@ def _cpuinfo() -> list[str]:
 def print_level(console: Console, model: str, concurrency: int, level: Level) -> None:
     """One table."""
     table = Table(title=f"{model}, {concurrency} in flight", title_justify="left")
-    for head in ("", "tokens/s", f"x {BASE}", "TTFT p50", "p99", "TPOT p50", "p99", "CPU s per 1000 tokens"):
+    for head in ("", "tokens/s", f"x {BASE}", "TTFT p50", "p99", "TPOT p50", "p99", "others", "CPU s per 1000 tokens"):
         table.add_column(head, justify="left" if head in ("", "CPU s per 1000 tokens") else "right")
     base = level[BASE].tokens_per_s if BASE in level else None
     for way, found in level.items():
@@ -58,7 +58,7 @@ def print_level(console: Console, model: str, concurrency: int, level: Level) ->
         table.add_row(
             way, f"{found.tokens_per_s:,.0f}", f"{found.tokens_per_s / base:.3f}" if base else "",
             f"{found.ttft_ms_p50:.1f} ms", f"{found.ttft_ms_p99:.1f} ms",
-            f"{found.tpot_ms_p50:.2f} ms", f"{found.tpot_ms_p99:.2f} ms", cpu,
+            f"{found.tpot_ms_p50:.2f} ms", f"{found.tpot_ms_p99:.2f} ms", f"{found.other_programs_cpus:.2f}", cpu,
         )  # fmt: skip
     console.print(table)
 

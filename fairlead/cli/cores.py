@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+YIELDING_NICE = 10
 _GPU_DEVICE = Path("/dev/nvidiactl")
 
 
@@ -34,6 +35,16 @@ def plan_cpus(engine: str, workers: int) -> list[tuple[int, ...]]:
         return []
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return engine_cpus(os.sched_getaffinity(0), workers, int(threads) if threads.isdecimal() else 1)
+
+
+def yield_cpu(pid: int) -> None:
+    """A process that has just been started lets all others go first, where they share what an engine leaves of CPUs.
+
+    For the predictor: it computes for milliseconds at each arrival, and a late prediction costs little; the token that
+    waits behind it is somebody's first.
+    """
+    with suppress(OSError):  # it has ended already, and its parent will tell so
+        os.setpriority(os.PRIO_PROCESS, pid, YIELDING_NICE)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import yaml
 from pydantic import SecretStr
 
 from fairlead.cli.child import Child
-from fairlead.cli.cores import kept_off, plan_cpus
+from fairlead.cli.cores import kept_off, plan_cpus, yield_cpu
 from fairlead.cli.problems import SuiteError
 from fairlead.cli.session import known_keys, reachable
 from fairlead.client import AsyncClient, FairleadError, ModelInfo, Retry
@@ -130,6 +130,8 @@ class Suite:
         starting: list[Child] = []
         if config.scheduler.predictor is not None:
             self.predictor = await self._spawn("predictor", "predictor_svc", config)
+            if self._engine_cpus:
+                yield_cpu(self.predictor.pid)
             starting.append(self.predictor)
         for index in range(self.options.workers):
             name = f"worker-{index}"

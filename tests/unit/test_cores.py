@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from fairlead.cli.cores import engine_cpus, kept_off
+from fairlead.cli.cores import YIELDING_NICE, engine_cpus, kept_off, yield_cpu
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,13 @@ def test_this_process_gets_its_cpus_back() -> None:
     with kept_off([kept]):
         assert os.sched_getaffinity(0) == before - {*kept}
     assert os.sched_getaffinity(0) == before
+
+
+def test_a_process_that_yields_lets_others_go_first() -> None:
+    if os.nice(0) >= YIELDING_NICE:
+        pytest.skip("this process yields already")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield_cpu(process.pid)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == YIELDING_NICE
+        process.communicate(b"\n")
+    yield_cpu(process.pid)  # it has ended: nothing to be done, and no error

@@ -207,7 +207,8 @@ class OrderedScheduler(RecordingScheduler):
     def inspect(self) -> dict[str, float]:
         """State for tests and debugging; mean times a step in ms."""
         plans = max(1, self._plans)
-        return super().inspect() | {"plan_ms": self._plan_ms / plans, "hook_ms": self._hook_ms / plans}
+        means = {"plan_ms": self._plan_ms / plans, "hook_ms": self._hook_ms / plans}
+        return super().inspect() | {"plans": self._plans, **means}
 
     def _plan(self) -> tuple[StepLimits, StepPlan]:
         limits = StepLimits(
