@@ -38,7 +38,8 @@ def explain(error: FairleadError, address: str) -> str:
     if isinstance(error, StreamLost):
         return text
     if isinstance(error, Unavailable):
-        if "connect" in text.lower() or "dns" in text.lower():
+        # With a reason it is the scheduler that speaks, for instance of workers that are not connected.
+        if not error.reason and ("connect" in text.lower() or "dns" in text.lower()):
             return f"no scheduler answers at {address}; start one with `fairlead up` or give its address with --address"
         return f"the scheduler at {address} cannot serve now: {text}; see `fairlead status`"
     if isinstance(error, Unauthenticated):

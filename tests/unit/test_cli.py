@@ -37,7 +37,7 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
     return result.exit_code, " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("command", ["up", "generate", "replay", "policy", "status"])
+@pytest.mark.parametrize("command", ["up", "generate", "replay", "policy", "status", "doctor"])
 def test_every_command_explains_itself(command: str) -> None:
     code, text = run(command, "--help")
     assert code == 0
@@ -104,6 +104,10 @@ def test_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
         (Unauthenticated("unknown key"), "unknown key; give a key that the scheduler knows with --key"),
         (PermissionDenied("operators only"), "give an operator's key"),
         (Unavailable("no workers"), "cannot serve now: no workers"),
+        (
+            Unavailable("no worker is connected", details=ErrorDetails(reason="NO_WORKERS")),
+            "cannot serve now: no worker",
+        ),
         (Overloaded("queue full.", details=ErrorDetails(retry_after_ms=1500)), "queue full; try again in 1.5 s"),
     ],
 )
