@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sortedcontainers import SortedDict, SortedList
 
@@ -78,6 +78,10 @@ class Backlog:
             self.ls_prefill[due] = left
         else:
             self.ls_prefill.pop(due, None)
+
+    def ids(self) -> Iterable[int]:
+        """All of them, oldest first."""
+        return self._jobs.keys()
 
     def best_first(self, tier: float | None = None) -> Iterator[Job]:
         """In order; from the first job of `tier` on, if one is named."""

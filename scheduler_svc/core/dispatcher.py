@@ -54,6 +54,11 @@ class Dispatcher:
         """Of the policy in force, with the choices beside it."""
         return self.guard.policy.settings
 
+    @property
+    def reckons_memory(self) -> bool:
+        """Whether predicted KV peaks decide who enters."""
+        return self._gate.reckons_memory
+
     def _take_policy(self, policy: Policy) -> None:
         settings = policy.settings
         self.guard = PolicyGuard(policy)
@@ -139,13 +144,23 @@ class Dispatcher:
         job.cost = self.guard.cost(job, workers[0].pace(self.rules)) if workers else 0.0
         return self.guard.key(job, now_ms)
 
+    def ids_by_place(self) -> list[int]:
+        """Every live job, those of one place together: what is refreshed at once then concerns few workers."""
+        ids = [job_id for backlog in self._backlogs.values() for job_id in backlog.ids()]
+        for worker in self.workers.values():
+            ids += worker.jobs
+        return ids
+
     def workers_of(self, model: str) -> list[WorkerView]:
         """Those that run a model."""
         return [worker for worker in self.workers.values() if worker.up.model == model]
 
     def backlog(self, model: str) -> Backlog:
         """What waits for a model."""
-        return self._backlogs.setdefault(model, Backlog())
+        found = self._backlogs.get(model)
+        if found is None:
+            found = self._backlogs[model] = Backlog()
+        return found
 
     def remove(self, job: Job, *, still_running: bool) -> CancelOn | None:
         """Takes an ending job out of pool or worker; where its worker still runs it, says how to stop it."""
@@ -180,10 +195,11 @@ class Dispatcher:
         workers = self.workers_of(model)
         if not backlog or not workers:
             return
+        oldest = backlog.oldest_best_effort() if self.rules.be_share > 0 else None
         for worker in workers:
-            oldest = backlog.oldest_best_effort()
             if oldest is not None and self._gate.has_share_room(worker, oldest):
                 self._assign(oldest, worker, now_ms, decisions)
+                oldest = backlog.oldest_best_effort()
         if self.guard.plan_head():
             self._plan(model, backlog, workers, now_ms)
         if self._gate.placement.longest_first:
@@ -266,9 +282,11 @@ class Dispatcher:
 
     def _reorder(self, worker: WorkerView, decisions: list[Decision]) -> None:
         """Tells a worker its order where it differs from what it has."""
-        order = tuple(job_id for _, job_id in worker.order)
-        known = tuple(job_id for job_id in worker.order_sent if job_id in worker.jobs)
+        order = tuple([job_id for _, job_id in worker.order])
         rules = None if worker.rules_sent == self.rules else self.rules
+        if order == worker.order_sent and rules is None:
+            return
+        known = tuple([job_id for job_id in worker.order_sent if job_id in worker.jobs])
         worker.order_sent = order
         if order == known and rules is None:
             return

@@ -37,6 +37,11 @@ class Gate:
         self._peak_for_ls = explicit and not rules.class_tiers
         self._guarded = choices.admission == "guards"
 
+    @property
+    def reckons_memory(self) -> bool:
+        """Whether anyone is held to a predicted peak."""
+        return self._peak_for_be or self._peak_for_ls
+
     def entry(self, worker: WorkerView, latency_sensitive: bool) -> Key:
         """A job of this class finds a slot and a seat, or a place ahead, if its key is below this."""
         if worker.entry is None:
@@ -47,10 +52,11 @@ class Gate:
         """(LS, BE): a job whose key is not below this finds no room anywhere."""
         ls, be = NEVER, NEVER
         for worker in workers:
-            if worker.entry is None:
-                self.entry(worker, True)
-            assert worker.entry is not None
-            ls, be = max(ls, worker.entry[0]), max(be, worker.entry[1])
+            entry = worker.entry
+            if entry is None:
+                entry = (self.entry(worker, True), self.entry(worker, False))
+            ls = max(ls, entry[0])
+            be = max(be, entry[1])
         return ls, be
 
     def choose(self, job: Job, workers: Sequence[WorkerView]) -> WorkerView | None:
@@ -66,10 +72,13 @@ class Gate:
         return self.placement.pick(job, open_to_it, self._rules) if open_to_it else None
 
     def has_share_room(self, worker: WorkerView, oldest: Job) -> bool:
-        """Whether the oldest waiting BE job should enter for the seat that BE keeps (I6): none there is older."""
-        if self._rules.be_share <= 0 or not _takes(worker) or worker.placed >= worker.up.slots:
+        """Whether the oldest waiting BE job should enter for the seat that BE keeps (I6): none there is older.
+
+        The caller asks only where BE keeps one.
+        """
+        if worker.oldest_best_effort_ms() <= oldest.arrival_ms or not _takes(worker):
             return False
-        return worker.oldest_best_effort_ms() > oldest.arrival_ms and _could_hold(worker, oldest)
+        return worker.placed < worker.up.slots and _could_hold(worker, oldest)
 
     def free_seats(self, worker: WorkerView) -> int:
         """Jobs that a worker takes at once without displacing any."""

@@ -192,8 +192,11 @@ class SchedulerCore:
         job = self._live.get(event.job_id)
         if job is None or event.distribution is None:
             return
-        job.distribution = event.distribution.truncated(job.spec.max_tokens)
+        made = event.distribution.truncated(job.spec.max_tokens)
         job.predictions += 1
+        if made is job.distribution and job.estimated_at == job.output_tokens and job.predicted is not None:
+            return  # nothing new, and nothing out since
+        job.distribution = made
         if job.predicted is None:
             job.predicted = job.distribution
         self._estimate(job)
@@ -324,7 +327,7 @@ class SchedulerCore:
         while self._expiries and self._expiries[0][0] <= now_ms:
             _, job_id = heappop(self._expiries)
             self._end_by_id(job_id, Outcome.EXPIRED, "its deadline passed", now_ms)
-        for job_id in self._ageing.take(now_ms, lambda: self._live):
+        for job_id in self._ageing.take(now_ms, self._dispatcher.ids_by_place):
             if job_id in self._live:
                 self._dispatcher.rekey(self._live[job_id], now_ms)
         for job in self._feasibility.take(now_ms):
@@ -339,7 +342,8 @@ class SchedulerCore:
         """What the policy and memory derive from the distribution, given the tokens that are out."""
         job.estimated_at = job.output_tokens
         job.cost = self._dispatcher.guard.cost(job, self._paces.get(job.spec.model, Pace()))
-        job.remaining_high = remaining_high(job)
+        if self._dispatcher.reckons_memory:
+            job.remaining_high = remaining_high(job)
         if self.policy.settings.reckons:
             job.remaining_mean, job.remaining_sd = remaining_moments(job)
         self._dispatcher.recount(job)

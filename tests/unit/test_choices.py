@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from fairlead.config import SchedulerConfig
 from fairlead.lengths import LengthDistribution
+from fairlead.rpc import Refusal
+from fairlead.v1 import admin_pb2
 from scheduler_svc.core.admission import AdmissionRefusal, Limits, RefusalReason
-from scheduler_svc.core.checks import BadChoice, as_text, read_choice
+from scheduler_svc.core.checks import CHOICES, BadChoice, as_text, read_choice
 from scheduler_svc.core.guards import guarded_step_ms
 from scheduler_svc.core.memory import Peak, predicted_peak_tokens
 from scheduler_svc.core.placements.freeness import freeness
@@ -32,6 +35,7 @@ from scheduler_svc.core.types import (
     WorkerUpdated,
 )
 from scheduler_svc.core.types import StepCost as Cost
+from scheduler_svc.policy_settings import overlaid
 
 WORKER = WorkerUp("w1", "demo", slots=8, step_seats=4, kv_blocks=100, kv_block_tokens=10, max_held=64)
 COST = Cost(10.0, 0.1, 1.0, 0.0)
@@ -364,3 +368,18 @@ def test_choices_survive_being_texts() -> None:
     for name, text in (("relegate_late", "maybe"), ("chunk_tokens", "-1"), ("nothing", "1")):
         with pytest.raises(BadChoice):
             read_choice(name, text)
+
+
+def test_an_operator_sets_choices_as_texts_over_what_is_configured() -> None:
+    base = PolicySettings(placement="freeness", min_chunk_tokens=64)
+    given = admin_pb2.PolicySettings(choices={"overload": "relegate", "min_chunk_tokens": "none"})
+    settings = overlaid("slo", given, base, {})
+    assert (settings.placement, settings.overload, settings.min_chunk_tokens) == ("freeness", "relegate", None)
+    with pytest.raises(Refusal, match=r"settings\.choices\.hold_be_decodes"):
+        overlaid("slo", admin_pb2.PolicySettings(choices={"hold_be_decodes": "perhaps"}), base, {})
+
+
+def test_every_choice_can_be_configand_has_the_same_default_there() -> None:
+    config = SchedulerConfig()
+    for name in CHOICES:
+        assert getattr(config, name) == getattr(PolicySettings(), name), name
