@@ -150,7 +150,7 @@ async def test_help_teaches() -> None:
     ("options", "config", "says"),
     [
         ((), {}, "tenants: none is configured"),
-        (("--policy", "best"), {"tenants": TENANTS}, "known: .*fcfs, .*isrtf, .*slo"),
+        (("--policy", "best"), {"tenants": TENANTS}, "known: anneal, "),
         (("--worker", "nowhere"), {"tenants": TENANTS}, "neither host:port nor dns:///name:port"),
         (("--listen", "256.0.0.1:1"), {"tenants": TENANTS}, "cannot listen on 256.0.0.1:1"),
         ((), {"tenants": TENANTS, "scheduler": {"polcy": "slo"}}, "polcy"),
