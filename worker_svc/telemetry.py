@@ -110,7 +110,8 @@ class WorkerTelemetry:
             self._step_time.record(batch.step_ms / 1000)
         self._steps = batch.step_count
         for handle, kind in batch.changes:
-            self._changed(handle, kind, now_ms)
+            # Who takes part was decided when the step began; its batch comes when it has ended.
+            self._changed(handle, kind, now_ms - batch.step_ms)
         if self._no_token_yet:
             for handle in self._no_token_yet & batch.tokens.keys():
                 self._no_token_yet.discard(handle)
@@ -175,7 +176,7 @@ class WorkerTelemetry:
         # Known from the start, so that a query of a worker that never preempted finds 0 and not nothing.
         self._preempted.update({(kind, each): 0 for kind in _PREEMPTIONS.values() for each in ("ls", "be")})
 
-    def _changed(self, handle: int, kind: ChangeKind, now_ms: float) -> None:
+    def _changed(self, handle: int, kind: ChangeKind, at_ms: float) -> None:
         found = self._open.get(handle)
         if found is None:
             return
@@ -184,9 +185,9 @@ class WorkerTelemetry:
             found.pauses += kind is ChangeKind.PAUSED
             found.evictions += kind is ChangeKind.EVICTED
         if found.started_ms is None:
-            found.started_ms = now_ms
+            found.started_ms = max(found.admitted_ms, at_ms)
         elif found.trace is not None:
-            found.trace.event(kind.value, now_ms)
+            found.trace.event(kind.value, at_ms)
 
     def _end(self, end: EngineEnd, ledger: Ledger, now_ms: float) -> None:
         found = self._open.pop(end.handle, None)

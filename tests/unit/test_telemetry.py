@@ -27,12 +27,15 @@ from fairlead.telemetry.exporting import WARN_EVERY_S, BoundedSpans, GuardedSpan
 from fairlead.telemetry.metrics import TenantLabels, summed
 from fairlead.telemetry.opening import Telemetry, open_telemetry
 from fairlead.telemetry.traces import Tracing
-from fairlead.v1 import inference_pb2, types_pb2
+from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
 from scheduler_svc.core.types import Arrived, End, Job, Outcome
 from scheduler_svc.metrics import targets_met, tpot_ms
 from scheduler_svc.requests import Request
 from scheduler_svc.telemetry import SchedulerTelemetry
+from worker_svc.engines.base import ChangeKind, EndReason, EngineEnd, StepBatch
+from worker_svc.held import Ledger
+from worker_svc.telemetry import WorkerTelemetry
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -309,6 +312,47 @@ def test_lines_inside_a_trace_carry_its_ids() -> None:
     assert logs._with_trace(None, "info", dict(event)) == event
     with logs.InTrace("", ""):
         assert logs._with_trace(None, "info", dict(event)) == event
+
+
+# -- a worker's spans
+
+
+def test_a_workers_phases_begin_when_their_steps_began(spans: InMemorySpanExporter) -> None:
+    now = 0.0
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    telemetry = WorkerTelemetry(Telemetry(tracing=Tracing(provider.get_tracer("test"), lambda: now)), lambda: now)
+    ledger = Ledger()
+    admit = worker_pb2.Admit(handle=3, token_ids=[1, 2], traceparent=PARENT)
+    ledger.add(admit)
+
+    def at(ms: float, batch: StepBatch) -> None:
+        nonlocal now
+        now = ms
+        ledger.record(batch)
+        telemetry.batch(batch, ledger)
+
+    with telemetry.admitted(admit):
+        pass
+    at(50, StepBatch(1, 20.0, changes=[(3, ChangeKind.STARTED)], tokens={3: [7]}))
+    at(60, StepBatch(2, 10.0, changes=[(3, ChangeKind.PAUSED)]))
+    at(80, StepBatch(3, 10.0, changes=[(3, ChangeKind.RESUMED)], tokens={3: [8]}))
+    at(90, StepBatch(4, 10.0, tokens={3: [9]}, ends=[EngineEnd(3, EndReason.STOP)]))
+    found = {span.name: span for span in spans.get_finished_spans()}
+    began_ns = found["execute"].start_time
+    assert began_ns is not None
+
+    def ms(at_ns: int | None) -> float:
+        assert at_ns is not None
+        return round((at_ns - began_ns) / 1e6, 3)
+
+    lasted = {name: (ms(span.start_time), ms(span.end_time)) for name, span in found.items()}
+    assert lasted == {"queue": (0, 30), "prefill": (30, 50), "decode": (50, 90), "execute": (0, 90)}
+    events = {event.name: ms(event.timestamp) for event in found["execute"].events}
+    assert events == {"paused": 50, "resumed": 70, "first_token": 50}
+    assert found["execute"].attributes is not None
+    assert found["execute"].attributes[names.USAGE_OUTPUT_TOKENS] == 3
+    at(100, StepBatch(5, 10.0, tokens={4: [1]}, ends=[EngineEnd(4, EndReason.STOP)]))  # a stranger's
 
 
 # -- content
