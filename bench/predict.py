@@ -25,6 +25,7 @@ from predictor_svc.training.kept_vectors import KeptVectors
 from predictor_svc.training.registry import FITS, FitSettings
 
 DEFAULT = "ensemble"
+MEASURED = ",".join(name for name in FITS if name != "proxy")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -36,7 +37,9 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and kept vectors.")] = Path("build/predict"),
     only: Annotated[list[str] | None, typer.Option(help="Only sets whose names begin so; may be repeated.")] = None,
-    predictors: Annotated[str, typer.Option(help="Names, with commas between.")] = ",".join(FITS),
+    predictors: Annotated[str, typer.Option(help="Names, with commas between; proxy takes minutes a fold.")] = ",".join(
+        name for name in FITS if name != "proxy"
+    ),
     splits: Annotated[str, typer.Option(help="random, grouped or both, with a comma between.")] = ",".join(SPLITS),
     folds: Annotated[int, typer.Option(min=2, help="Folds over prompts.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Of what is fitted in epochs, at most.")] = 15,

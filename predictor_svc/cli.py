@@ -38,7 +38,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 
 Splits = Annotated[str, typer.Option(help="random, grouped (clusters of similar prompts held out) or both.")]
 Folds = Annotated[int, typer.Option(min=0, help="Folds over prompts.")]
-Loss = Annotated[str, typer.Option(help="Of `rank`: listmle or margin.")]
+Loss = Annotated[str, typer.Option(help="Of rank: listmle or margin; of proxy: classes or regression.")]
 
 
 @app.callback()
@@ -59,7 +59,7 @@ def train(
     seed: Seed = 0,
     epochs: Annotated[int, typer.Option(min=1, help="At most; each network stops when it no longer improves.")] = 60,
     members: Annotated[int, typer.Option(min=1, max=16, help="Networks of an encoder head that are averaged.")] = 3,
-    loss: Loss = "listmle",
+    loss: Loss = "",
     folds: Annotated[int, typer.Option(min=0, help="Folds over prompts for the card's scores; 0: none, quicker.")] = 5,
     text_pieces: Annotated[
         int, typer.Option(min=0, max=256, help="Word pieces of an answer's end that are encoded when asked again.")
@@ -86,7 +86,7 @@ def train(
         from predictor_svc.training.registry import FitSettings  # noqa: PLC0415  (slow to import; not for --help)
         from predictor_svc.training.run import Job, train_and_save  # noqa: PLC0415
 
-        settings = FitSettings(seed=seed, epochs=epochs, members=members, loss=loss)
+        settings = FitSettings(seed=seed, epochs=epochs, members=members, loss=loss, encoder=encoder)
         job = Job(predictor, encoder, settings, text_pieces, folds, threads, max_rows)
         rows, sha256 = train_and_save(recorded, job, out, lambda name: bar(bars, name))
     show(rows, "on prompts it had not seen")
@@ -107,7 +107,7 @@ def evaluate(
     seed: Seed = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Of what is fitted in epochs, at most.")] = 30,
     members: Annotated[int, typer.Option(min=1, max=16, help="Networks of an encoder head.")] = 1,
-    loss: Loss = "listmle",
+    loss: Loss = "",
     broken: Broken = "refuse",
     tokenizer: TokenizerFile = None,
     lengths: Lengths = None,
@@ -140,7 +140,7 @@ def evaluate(
             rows, by_fold = judge_folder(recorded, head, seed, threads, max_rows, reliability, told), []
         else:
             names = tuple(FITS) if predictor == "all" else tuple(name.strip() for name in predictor.split(","))
-            settings = FitSettings(seed=seed, epochs=epochs, members=members, loss=loss)
+            settings = FitSettings(seed=seed, epochs=epochs, members=members, loss=loss, encoder=encoder)
             job = Job(",".join(names), encoder, settings, TEXT_PIECES, folds, threads, max_rows)
             rows, by_fold = judge_folds(recorded, job, split, reliability, told)
     show(rows, f"{predictor or head or 'shipped head'} on {_names(data)}")

@@ -54,6 +54,7 @@ class HeadInputs:
         facts: what was read from each prompt.
         progress: [n, PROGRESS_NUMERIC].
         generated: tokens out, [n].
+        prompts: their texts, n, where there is a model that reads them itself; else none.
     """
 
     prompt: Array
@@ -61,6 +62,7 @@ class HeadInputs:
     facts: Sequence[PromptFacts]
     progress: Array
     generated: Array
+    prompts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,12 +45,7 @@ class TrainedPredictor(ReadingPredictor):
     def open(cls, config: PredictorConfig) -> Predictor:
         """Loads the folder `predictor.head`, then the encoder that the model was trained on."""
         threadpool_limits(config.threads, user_api="blas")
-        if config.head is None:
-            raise ConfigError(
-                f"predictor.head: {cls.name!r} needs the folder of a trained model; "
-                f"make one with: fairlead predictor train DATA --predictor {cls.name} --out DIR"
-            )
-        saved = load_model(config.head, [cls.model])
+        saved = load_model(trained_folder(config, cls.name), [cls.model])
         return cls(open_encoder(config, str(saved.card["encoder"]), str(saved.card["encoder_sha256"])), saved)
 
     @property
@@ -60,6 +56,16 @@ class TrainedPredictor(ReadingPredictor):
     def quantiles(self, inputs: HeadInputs) -> Array:
         """The model's."""
         return self._saved.model.quantiles(inputs)
+
+
+def trained_folder(config: PredictorConfig, name: str) -> Path:
+    """The folder `predictor.head`; raises ConfigError where none is configured."""
+    if config.head is None:
+        raise ConfigError(
+            f"predictor.head: {name!r} needs the folder of a trained model; "
+            f"make one with: fairlead predictor train DATA --predictor {name} --out DIR"
+        )
+    return config.head
 
 
 KINDS: tuple[type[Model], ...] = (EnsembleModel, ForestModel, RankModel, RetrievalModel)

@@ -55,13 +55,16 @@ class Examples:
         inputs: what the head sees.
         left: tokens left, [n], >= 1.
         group: equal for equal prompts, [n].
-        prompts: their texts, n.
     """
 
     inputs: HeadInputs
     left: Array
     group: Indices
-    prompts: tuple[str, ...]
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Texts of the prompts, n."""
+        return self.inputs.prompts
 
     def __len__(self) -> int:
         return len(self.left)
@@ -74,9 +77,9 @@ class Examples:
             [self.inputs.facts[i] for i in index.tolist()],
             self.inputs.progress[index],
             self.inputs.generated[index],
+            tuple(self.inputs.prompts[int(i)] for i in index),
         )
-        prompts = tuple(self.prompts[i] for i in index.tolist())
-        return Examples(inputs, self.left[index], self.group[index], prompts)
+        return Examples(inputs, self.left[index], self.group[index])
 
     @property
     def first(self) -> NDArray[np.bool_]:
@@ -135,10 +138,11 @@ def make_examples(
             [progress_facts(facts[row], text, out) for (row, out), text in zip(asked, texts, strict=True)]
         ),
         generated=np.array([out for _, out in asked], np.float32),
+        prompts=tuple(rows[row].prompt for row, _ in asked),
     )
     left = np.array([rows[row].tokens - out for row, out in asked], np.float32)
     group = np.array([zlib.crc32(rows[row].prompt.encode()) for row, _ in asked], np.int64)
-    return Examples(inputs, left, group, tuple(rows[row].prompt for row, _ in asked))
+    return Examples(inputs, left, group)
 
 
 def _windows(row: Row, random: np.random.Generator) -> list[int]:

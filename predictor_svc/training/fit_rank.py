@@ -156,7 +156,7 @@ def _laws(score: Array, log_length: Array) -> tuple[Array, Array]:
     places = np.quantile(score, np.linspace(0.01, 0.99, min(PLACES, max(len(score) // 8, 2))))
     order = np.argsort(score)
     score, log_length = score[order], log_length[order]
-    window = min(max(60, len(score) // 10), len(score))
+    window = min(max(60, len(score) // 10), max(len(score) // 2, 8), len(score))
     start = np.clip(np.searchsorted(score, places) - window // 2, 0, len(score) - window)
     rows = start[:, None] + np.arange(window)
     nearness = 1 - np.abs(np.arange(window) - window / 2) / (window / 2 + 1)

@@ -27,6 +27,9 @@ from predictor_svc.training.fit_ensemble import (
 
 Progress: TypeAlias = Callable[[int, int], None]
 
+PROXY_EPOCHS = 8
+"""At most: each costs a pass of the encoder over all prompts, and two without gain end it."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -36,13 +39,15 @@ class FitSettings:
         seed: of every random choice.
         epochs: at most, of what is fitted in epochs.
         members: networks of an `encoder` head that are averaged.
-        loss: of `rank`.
+        loss: of `rank` "listmle" or "margin", of `proxy` "classes" or "regression"; "" is each one's first.
+        encoder: Hugging Face id or folder that `proxy` is tuned from.
     """
 
     seed: int = 0
     epochs: int = 60
     members: int = 3
-    loss: str = "listmle"
+    loss: str = ""
+    encoder: str = PredictorConfig.model_fields["encoder"].default
 
 
 class Fitted(Protocol):
@@ -136,6 +141,14 @@ def _retrieval(examples: Examples, settings: FitSettings, step: Progress | None)
     return fit_retrieval(examples, settings.seed)
 
 
+def _proxy(examples: Examples, settings: FitSettings, step: Progress | None) -> Fitted:
+    from predictor_svc.training.fit_proxy import fit_proxy  # noqa: PLC0415
+
+    target = "regression" if settings.loss == "regression" else "classes"
+    epochs = min(settings.epochs, PROXY_EPOCHS)
+    return fit_proxy(examples, settings.encoder, seed=settings.seed, epochs=epochs, target=target, step=step)
+
+
 def _history(examples: Examples, settings: FitSettings, step: Progress | None) -> Fitted:
     del settings, step
     return FittedHistory(examples)
@@ -158,6 +171,7 @@ FITS: Mapping[str, Callable[[Examples, FitSettings, Progress | None], Fitted]] =
     "encoder": _encoder,
     "rank": _rank,
     "retrieval": _retrieval,
+    "proxy": _proxy,
     "forest": _forest,
     "ensemble": _ensemble,
 }

@@ -14,7 +14,9 @@ from predictor_svc.encoder.session import Encoder
 from predictor_svc.head import FORMAT as HEAD_FORMAT
 from predictor_svc.head import Head, read_any_card
 from predictor_svc.models.base import Model, load_model, save_model
+from predictor_svc.models.proxy import ProxyModel
 from predictor_svc.predictors.encoder import SHIPPED_HEAD
+from predictor_svc.predictors.proxy import ENCODER_FOLDER
 from predictor_svc.predictors.trained import KINDS
 from predictor_svc.training.dataset import Recorded, Row
 from predictor_svc.training.evaluate import scores_by_generated
@@ -92,9 +94,18 @@ def train_and_save(recorded: Sequence[Recorded], job: Job, out: Path, bar: Bar) 
         "held_out_folds": job.folds,
         "held_out_scores": scores,
     }
+    if name == "proxy":
+        return scores, _save_proxy(fitted, out, card)
     if isinstance(fitted, Head):
         return scores, Head(fitted.weights, card).saved(out).sha256
     return scores, save_model(cast(Model, fitted), out, card)
+
+
+def _save_proxy(fitted: Fitted, out: Path, card: dict[str, Any]) -> str:
+    from predictor_svc.training.fit_proxy import FittedProxy  # noqa: PLC0415  (torch is slow to import)
+
+    proxy = cast(FittedProxy, fitted)
+    return save_model(proxy.model, out, {**card, "proxy_sha256": proxy.save_encoder(out / ENCODER_FOLDER)})
 
 
 def judge_folds(
@@ -145,11 +156,14 @@ def judge_folder(
         loaded = Head.loaded(folder)
         model, name, card = loaded, "encoder", dict(loaded.card)
     else:
-        saved = load_model(folder, KINDS)
+        saved = load_model(folder, (*KINDS, ProxyModel))
         model, name, card = saved.model, saved.model.kind, dict(saved.card)
     rows: list[dict[str, Any]] = []
     with threadpool_limits(threads):
-        encoder = Encoder.open(str(card["encoder"]), expected_sha256=str(card["encoder_sha256"]), threads=threads)
+        # A proxy brings its own encoder; the others name the one that they were trained on.
+        own = "proxy_sha256" in card
+        where, sha256 = (folder / ENCODER_FOLDER, "proxy_sha256") if own else (card["encoder"], "encoder_sha256")
+        encoder = Encoder.open(str(where), expected_sha256=str(card[sha256]), threads=threads)
         for one in recorded:
             examples = make_examples(
                 _drawn(one.rows, max_rows, seed),
