@@ -116,7 +116,7 @@ def test_an_image_carries_only_what_its_service_runs(project: Project) -> None:
 
 
 def test_keys_outlive_the_container_and_a_missing_one_is_refused(project: Project, keys: dict[str, str]) -> None:
-    project.compose("up", "--wait", "--scale", "worker=2", "--force-recreate", "--no-deps", "scheduler", within_s=120)
+    project.compose("up", "--wait", "--force-recreate", "--no-deps", "scheduler", within_s=120)
     with Client(project.address, keys["batch"]) as client:
         assert client.complete("List 5 animals.", max_tokens=30).outcome.complete
     bare = ("run", "--rm", "--network", "none", "--read-only", "fairlead-scheduler:test", "--config")
