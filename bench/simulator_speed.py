@@ -1,6 +1,7 @@
 """How fast the simulator is, in CPU time of one process: `python -m bench.simulator_speed`.
 
-Each case is one run at a stated load; the trace and the capacity measurement are not timed. Simulated output tokens a
+Each case is one run at a stated load; reading the trace, measuring the capacity and finding the predictor's noise are
+not timed. Simulated output tokens a
 second are answer tokens made / CPU seconds. `--fleet` is the run of many workers.
 """
 
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.policies import parse_choice, split_choices
-from simulator.run import Run, Setup, measure_capacity, simulate, workload_of
+from simulator.run import Run, Setup, measure_capacity, sigma_of, simulate, workload_of
 from simulator.workload import SYNTHETIC
 
 PROFILE_ROWS = 30
@@ -48,6 +49,7 @@ class Speed:
 def timed(run: Run, setup: Setup) -> Speed:
     """Does a run and times it; what it reads is read before."""
     name = workload_of(run.source, setup.requests, setup.seed).name
+    sigma_of(run.source, setup.requests, setup.seed, setup.tau)
     began_s = time.process_time()
     result = simulate(run, setup)
     cpu_s = time.process_time() - began_s
