@@ -43,14 +43,18 @@ class ClassDefaults(_Section):
     """Targets of requests that state none."""
 
     ls_ttft_ms: Positive = 1000.0
+    """Time-to-first-token target of an LS request that states none."""
     ls_tpot_ms: Positive = 50.0
+    """Time-per-output-token target of such a request, as a mean over its answer."""
     be_completion_ms: Positive | None = None
+    """Time to the last token of a BE request that states none; null: it has no target."""
 
 
 class Tenant(_Section):
     """Who may ask, with which credential, for what."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    """Lower-case letters, digits, - and _; it stands in metrics, logs and `fairlead status`."""
     key: SecretStr | None = None
     """The API key itself; for a first evening. Prefer `key_sha256`, `key_env` or `key_file`."""
     key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -60,8 +64,11 @@ class Tenant(_Section):
     key_file: Path | None = None
     """File that holds the key, such as a mounted secret; `fairlead-scheduler --make-keys` writes a missing one."""
     weight: Positive = 1.0
+    """Kept for tenant shares; nothing reads it yet."""
     classes: tuple[ClassName, ...] = ("ls", "be")
+    """What this tenant may ask for; another class is served as its default one, and `accepted` says so."""
     default_class: ClassName = "be"
+    """Class of requests that name none; one of `classes`."""
     operator: bool = False
     """May use the admin service and give length hints."""
 
@@ -113,7 +120,9 @@ class SchedulerConfig(_Section):
     """The scheduler: one queue in front of all workers."""
 
     listen: str = "127.0.0.1:7600"
+    """host:port for clients and operators; port 0 takes a free one."""
     policy: str = "slo"
+    """Which order: one of docs/policies, or an installed plug-in's name."""
     policy_options: dict[str, dict[str, bool | int | float | str]] = Field(default_factory=dict)
     """Options by policy, `{rank: {quantum_tokens: 100}}`: of the one above and of any set later."""
     workers: tuple[str, ...] = ("127.0.0.1:7602",)
@@ -121,17 +130,21 @@ class SchedulerConfig(_Section):
     predictor: str | None = "127.0.0.1:7601"
     """host:port of the predictor; null: class priors alone."""
     resolve_every_s: Positive = 3.0
+    """How often DNS names among the workers are asked again."""
     window_tokens: Count = 50
     """Tokens after which a running request is estimated again."""
     repredict: Literal["auto", "always", "never"] = "auto"
     """Ask the predictor again every window: as the policy wants, for all policies alike, or never."""
     predict_timeout_ms: Positive = 2000.0
+    """An answer of the predictor that is later than this counts as missing."""
     look_ahead: Annotated[int, Field(ge=0)] = 2
     """Requests that a worker holds beyond its seats, so that a freed seat never waits for the network."""
     step_seats: Count | None = None
     """Places in a step on each worker; null: each worker's own."""
     be_share: Share = 0.05
+    """Share of step tokens and seats that BE keeps when LS would take all; the oldest BE request has it. 0: none."""
     max_itl_factor: Positive = 4.0
+    """Longest step while LS decodes run, in multiples of the least TPOT target among them."""
     kv_admission: Literal["auto", "none", "peak"] = "auto"
     """Whether a request enters a worker only while its predicted KV peak fits; auto: as the policy has it."""
     admission: Literal["none", "guards", "dp_soft"] = "none"
@@ -161,11 +174,17 @@ class SchedulerConfig(_Section):
     max_queued_requests: Count = 10_000
     """Waiting requests in all; at the bound a typed refusal with a retry delay."""
     max_queued_per_tenant: Count = 8_000
+    """The same for one tenant, so that one cannot fill the queue."""
     max_prompt_bytes: Count = 1_000_000
+    """A longer prompt is refused, in bytes of UTF-8."""
     default_max_tokens: Count = 512
+    """Most output tokens of a request that states none."""
     max_lifetime_s: Positive = 3600.0
+    """A request ends EXPIRED after this, whatever deadline its client gave."""
     resume_grace_ms: Annotated[int, Field(ge=0)] = 0
+    """How long a request goes on without its client if it states nothing; 0: it is cancelled at once."""
     max_resume_grace_ms: Annotated[int, Field(ge=0)] = 120_000
+    """Longest such time that a client may ask for."""
     finished_kept: Count = 10_000
     """Ended requests whose outcome can still be asked for by id."""
     max_buffered_tokens: Count = 16_384
@@ -178,23 +197,30 @@ class PredictorConfig(_Section):
     """The predictor: text in, length distribution out."""
 
     listen: str = "127.0.0.1:7601"
+    """host:port for the scheduler; no key is asked for."""
     predictor: str = "encoder"
+    """Which one: a name of docs/predictors.md, or an installed plug-in's."""
     encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
     """Hugging Face id or folder; the packaged weights serve where the hub is not reached."""
     head: Path | None = None
     """Folder of a trained head (`fairlead predictor train`); null: the one shipped for the demo model."""
     max_batch: Count = 32
+    """Questions that are answered in one batch."""
     max_queued: Count = 4096
+    """Questions that may wait; more are refused, and those requests go on without a prediction."""
     threads: Count = 1
+    """CPU threads of the encoder and the model."""
 
 
 class WorkerConfig(_Section):
     """A worker: a gRPC server round one engine."""
 
     listen: str = "127.0.0.1:7602"
+    """host:port for the scheduler; no key is asked for."""
     worker_id: str | None = None
     """Stable name; null: host name and port."""
     engine: str = "vllm"
+    """`vllm`, `simulated` (no model is loaded), or an installed plug-in's name."""
     model: str = "demo"
     """Hugging Face id, local folder, or `demo` for the shipped model."""
     served_model: str | None = None
@@ -202,17 +228,25 @@ class WorkerConfig(_Section):
     slots: Count = 48
     """Sequences resident in the engine (vLLM's max_num_seqs); more than seats, since a pause keeps its slot."""
     step_seats: Count = 16
+    """Places in a step; at most `slots`."""
     step_token_budget: Count = 2048
+    """Tokens in a step, prefill and decode together (vLLM's max_num_batched_tokens); at least `slots`."""
     max_context_tokens: Count | None = None
+    """Prompt and answer of one request; null: what the model allows."""
     kv_blocks: Count | None = None
     """KV cache blocks; null: what the engine finds room for."""
     kv_block_tokens: Count = 32
+    """Tokens in a KV cache block: a multiple of 16, on a CPU of 32."""
     max_held: Count = 256
     """Requests held at once, waiting ones included."""
     dtype: str = "auto"
+    """Of the weights, in vLLM's words: auto, bfloat16, float16, float32."""
     enforce_eager: bool | None = None
+    """No compiled graphs; null: none on a CPU, vLLM's own choice on a GPU."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of a GPU's memory that vLLM may take."""
     tensor_parallel_size: Count = 1
+    """GPUs that one worker spreads the model over."""
     engine_cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """CPUs of the engine's main thread on a CPU build; null: any. `fairlead up` keeps one free of everything else."""
     scheduling: Literal["fairlead", "vllm-fcfs", "vllm-priority"] = "fairlead"
@@ -222,6 +256,7 @@ class WorkerConfig(_Section):
     simulated_answer_tokens: Count = 128
     """Median answer of the simulated engine."""
     seed: int = 0
+    """Of sampling where a request states none."""
 
     @field_validator("kv_block_tokens")
     @classmethod
@@ -241,15 +276,20 @@ class LogConfig(_Section):
     """Structured logs on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is written; `debug` has a line for each request's end."""
     format: Literal["console", "json"] = "console"
+    """`console` for people, `json` for programs."""
 
 
 class PrometheusConfig(_Section):
     """Where each service shows its metrics page to Prometheus, host:port (port 0: a free one); null: nowhere."""
 
     scheduler: str | None = None
+    """Page of the scheduler."""
     predictor: str | None = None
+    """Page of the predictor."""
     worker: str | None = None
+    """Page of a worker; `fairlead up --workers N` takes N ports from this one on."""
 
     @field_validator("scheduler", "predictor", "worker")
     @classmethod
@@ -270,11 +310,13 @@ class TelemetryConfig(_Section):
     endpoint: str | None = None
     """OTLP receiver, http://host:4317 (https:// for TLS); null: OTEL_EXPORTER_OTLP_ENDPOINT, else this host."""
     protocol: Literal["grpc"] = "grpc"
+    """OTLP over gRPC is the only one."""
     sample_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of requests traced where the client has not decided; null: OTEL_TRACES_SAMPLER, else all."""
     metrics_every_s: Positive | None = None
     """Between two exports; null: OTEL_METRIC_EXPORT_INTERVAL, else 60 s."""
     prometheus: PrometheusConfig = PrometheusConfig()
+    """Pages for Prometheus, one a service."""
     tenant_labels: Annotated[int, Field(ge=0, le=1000)] = 20
     """Tenants, in the order of the configuration, that metrics name; all others count together as `other`."""
     capture_content: bool = False
@@ -298,12 +340,19 @@ class Config(BaseSettings):
     )
 
     scheduler: SchedulerConfig = SchedulerConfig()
+    """Read by the scheduler."""
     predictor: PredictorConfig = PredictorConfig()
+    """Read by the predictor."""
     worker: WorkerConfig = WorkerConfig()
+    """Read by each worker."""
     defaults: ClassDefaults = ClassDefaults()
+    """Targets of requests that state none; read by the scheduler."""
     tenants: tuple[Tenant, ...] = ()
+    """Read by the scheduler."""
     log: LogConfig = LogConfig()
+    """Read by all services."""
     telemetry: TelemetryConfig = TelemetryConfig()
+    """Read by all services."""
 
     @field_validator("tenants")
     @classmethod
