@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEEDS ?= 1
 
-.PHONY: help setup demo test lint unit live compose-test stubs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict
+.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -19,7 +19,7 @@ demo: setup  ## the main job on real vLLM: fcfs, isrtf and slo side by side (SEE
 
 test: setup lint unit live compose-test  ## every check and test, fast ones first
 
-lint: setup  ## style, types, import contracts, the contract's own rules, stubs current
+lint: setup  ## style, types, import contracts, the contract's own rules, stubs and settings page current
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/pyright
@@ -27,6 +27,7 @@ lint: setup  ## style, types, import contracts, the contract's own rules, stubs 
 	.venv/bin/buf lint protos
 	.venv/bin/buf breaking protos --against protos/released.binpb
 	$(PY) tools/make_stubs.py --check
+	$(PY) tools/make_config_docs.py --check
 
 unit: setup  ## fast tests
 	$(PY) -m pytest -q -m "not live and not compose"
@@ -39,6 +40,9 @@ compose-test: setup  ## builds the images and runs compose.yaml on this machine'
 
 stubs: setup  ## make fairlead/v1 from protos/ again
 	$(PY) tools/make_stubs.py
+
+config-docs: setup  ## make docs/configuration.md from fairlead/config.py again
+	$(PY) tools/make_config_docs.py
 
 protos-released: setup  ## take the contract as it is for the one that later changes must not break
 	.venv/bin/buf build protos -o protos/released.binpb

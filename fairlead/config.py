@@ -346,7 +346,7 @@ class Config(BaseSettings):
     worker: WorkerConfig = WorkerConfig()
     """Read by each worker."""
     defaults: ClassDefaults = ClassDefaults()
-    """Targets of requests that state none; read by the scheduler."""
+    """Read by the scheduler."""
     tenants: tuple[Tenant, ...] = ()
     """Read by the scheduler."""
     log: LogConfig = LogConfig()
