@@ -29,8 +29,9 @@ PAGE = ROOT / "docs" / "configuration.md"
 MARKS = "<!-- {name}: made by tools/make_config_docs.py -->\n", "<!-- end of {name} -->"
 UNITS = {
     "ms": "ms", "s": "s", "tokens": "tokens", "budget": "tokens", "bytes": "bytes", "chars": "characters",
-    "blocks": "blocks", "seats": "sequences", "slots": "sequences", "share": "share", "ratio": "share", "utilization": "share",
-    "factor": "multiple", "requests": "requests", "tenant": "requests", "kept": "requests", "held": "requests",
+    "blocks": "blocks", "seats": "sequences", "slots": "sequences", "share": "share", "ratio": "share",
+    "utilization": "share", "factor": "multiple",
+    "requests": "requests", "tenant": "requests", "kept": "requests", "held": "requests",
     "ahead": "requests", "batch": "questions", "queued": "questions", "threads": "threads", "cpus": "CPU numbers",
     "size": "GPUs", "labels": "tenants",
 }  # fmt: skip
