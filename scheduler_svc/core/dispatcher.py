@@ -287,9 +287,16 @@ class Dispatcher:
         if order == worker.order_sent and rules is None:
             return
         known = tuple([job_id for job_id in worker.order_sent if job_id in worker.jobs])
-        worker.order_sent = order
-        if order == known and rules is None:
+        if rules is None and self._ranked(worker, order) == self._ranked(worker, known):
+            worker.order_sent = known
             return
+        worker.order_sent = order
         worker.rules_sent = self.rules
         worker.next_rank = len(order)
         decisions.append(Reorder(worker.up.worker, order, rules))
+
+    def _ranked(self, worker: WorkerView, order: tuple[int, ...]) -> tuple[int, ...]:
+        """The part of an order that a worker goes by: with tiers it orders LS itself, by its own clock."""
+        if not self.rules.class_tiers:
+            return order
+        return tuple([job_id for job_id in order if not worker.jobs[job_id].spec.latency_sensitive])

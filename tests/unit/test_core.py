@@ -114,6 +114,20 @@ def test_a_better_job_enters_though_the_seats_are_taken_and_a_worse_one_waits() 
     assert of_kind(decisions, Reorder)[-1].job_ids[0] == 4
 
 
+def test_with_tiers_an_order_is_sent_for_best_effort_only_since_workers_order_ls_themselves() -> None:
+    core = core_with("slo")
+    for job_id in (1, 2):
+        core.handle(arrived(job_id), 0.0)
+        predict(core, job_id, 300)
+    core.tick(0.0)
+    core.handle(arrived(3, ls=True), 1.0)
+    decisions = core.tick(1.0)
+    assert assigned(decisions) == [3]
+    assert of_kind(decisions, Reorder) == []
+    predict(core, 2, 20, 2.0)
+    assert of_kind(core.tick(2.0), Reorder)[-1].job_ids == (3, 2, 1)
+
+
 def test_slo_puts_ls_before_be_and_short_be_before_long() -> None:
     core = core_with("slo")
     for job_id, tokens in ((1, 400), (2, 50), (3, 200)):
