@@ -54,6 +54,16 @@ class AdminServiceStub:
                 request_serializer=fairlead_dot_v1_dot_admin__pb2.DrainSchedulerRequest.SerializeToString,
                 response_deserializer=fairlead_dot_v1_dot_admin__pb2.DrainSchedulerResponse.FromString,
                 _registered_method=True)
+        self.Why = channel.unary_unary(
+                '/fairlead.v1.AdminService/Why',
+                request_serializer=fairlead_dot_v1_dot_admin__pb2.WhyRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_admin__pb2.WhyResponse.FromString,
+                _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/fairlead.v1.AdminService/ListRequests',
+                request_serializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -85,6 +95,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Why(self, request, context):
+        """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRequests(self, request, context):
+        """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +131,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DrainScheduler,
                     request_deserializer=fairlead_dot_v1_dot_admin__pb2.DrainSchedulerRequest.FromString,
                     response_serializer=fairlead_dot_v1_dot_admin__pb2.DrainSchedulerResponse.SerializeToString,
+            ),
+            'Why': grpc.unary_unary_rpc_method_handler(
+                    servicer.Why,
+                    request_deserializer=fairlead_dot_v1_dot_admin__pb2.WhyRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_admin__pb2.WhyResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -217,6 +251,60 @@ class AdminService:
             '/fairlead.v1.AdminService/DrainScheduler',
             fairlead_dot_v1_dot_admin__pb2.DrainSchedulerRequest.SerializeToString,
             fairlead_dot_v1_dot_admin__pb2.DrainSchedulerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Why(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/Why',
+            fairlead_dot_v1_dot_admin__pb2.WhyRequest.SerializeToString,
+            fairlead_dot_v1_dot_admin__pb2.WhyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/ListRequests',
+            fairlead_dot_v1_dot_admin__pb2.ListRequestsRequest.SerializeToString,
+            fairlead_dot_v1_dot_admin__pb2.ListRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

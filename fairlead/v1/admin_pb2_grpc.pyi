@@ -37,6 +37,10 @@ class AdminServiceStub:
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoliciesRequest, _admin_pb2.ListPoliciesResponse]
     DrainScheduler: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainSchedulerRequest, _admin_pb2.DrainSchedulerResponse]
     """Takes no new requests; those accepted go on."""
+    Why: _grpc.UnaryUnaryMultiCallable[_admin_pb2.WhyRequest, _admin_pb2.WhyResponse]
+    """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
+    ListRequests: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRequestsRequest, _admin_pb2.ListRequestsResponse]
+    """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -47,6 +51,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoliciesRequest, _admin_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     DrainScheduler: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainSchedulerRequest, _admin_pb2.DrainSchedulerResponse]  # type: ignore[assignment]
     """Takes no new requests; those accepted go on."""
+    Why: _aio.UnaryUnaryMultiCallable[_admin_pb2.WhyRequest, _admin_pb2.WhyResponse]  # type: ignore[assignment]
+    """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
+    ListRequests: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRequestsRequest, _admin_pb2.ListRequestsResponse]  # type: ignore[assignment]
+    """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +86,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainSchedulerResponse, _abc.Awaitable[_admin_pb2.DrainSchedulerResponse]]:
         """Takes no new requests; those accepted go on."""
+
+    @_abc_1.abstractmethod
+    def Why(
+        self,
+        request: _admin_pb2.WhyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.WhyResponse, _abc.Awaitable[_admin_pb2.WhyResponse]]:
+        """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
+
+    @_abc_1.abstractmethod
+    def ListRequests(
+        self,
+        request: _admin_pb2.ListRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListRequestsResponse, _abc.Awaitable[_admin_pb2.ListRequestsResponse]]:
+        """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
