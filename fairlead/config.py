@@ -191,6 +191,20 @@ class SchedulerConfig(_Section):
     """Tokens a client may lag behind before it is cut as a slow reader."""
     state_dir: Path | None = None
     """Where the leadership epoch is kept; null: the user's state folder."""
+    why_events: Annotated[int, Field(ge=8, le=1000)] = 64
+    """Newest moments of each request that `fairlead why` can tell of; older ones are left out, and it says so."""
+    why_finished: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Ended requests that `fairlead why` can still explain."""
+    decision_log: Path | None = None
+    """Folder in which events and decisions are recorded, for `fairlead simulate --from-log`; null: nowhere."""
+    decision_log_segment_mb: Annotated[float, Field(ge=0.01, le=4096)] = 64.0
+    """A file of the decision log is closed and gzipped at this size (MB), or after an hour."""
+    decision_log_max_mb: Annotated[float, Field(ge=0.01)] = 1024.0
+    """All files of the decision log together, MB; the oldest go first."""
+    decision_log_keep_days: Positive = 7.0
+    """Files of the decision log that are older go."""
+    decision_log_tenant_names: bool = False
+    """Write the names of tenants into the decision log; false: a keyed hash that only this process can repeat."""
 
 
 class PredictorConfig(_Section):
