@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scheduler_svc.core.types import Outcome
+from simulator.fairness import jain_of_backlogged
 from simulator.world import Request
 from worker_svc.ordering import StepModel
 
@@ -36,6 +37,7 @@ class Row:
         relegated: LS requests served as BE, and those moved back because they missed their TTFT target while they
             waited, under rules that do so.
         gap_max_s: longest time that a running request went without a token.
+        jain: how evenly tenants that had to wait were served (`fairness.jain_of_backlogged`), of the whole run.
         goodput: the highest load with enough attainment, where it was looked for.
     """
 
@@ -57,6 +59,7 @@ class Row:
     rejected: int
     relegated: int
     gap_max_s: float
+    jain: float | None = None
     goodput: float | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -85,9 +88,11 @@ def rows_of(origin: Origin, requests: Sequence[Request], model: StepModel, token
     for name, wanted in (("ls", (True,)), ("be", (False,)), ("all", (True, False))):
         chosen = [request for request in middle if request.spec.latency_sensitive in wanted]
         if chosen:
-            tokens = sum(request.received for request in requests if request.spec.latency_sensitive in wanted)
+            everyone = [request for request in requests if request.spec.latency_sensitive in wanted]
+            tokens = sum(request.received for request in everyone)
             rate = tokens / tokens_of_run if tokens_of_run > 0 else 0.0
-            rows.append(_row(origin, name, chosen, rate, model, token_budget))
+            row = _row(origin, name, chosen, rate, model, token_budget)
+            rows.append(replace(row, jain=jain_of_backlogged(everyone)))
     return rows
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from simulator.figures import Origin, Row, rows_of
 from simulator.policies import Choice, find_policies
-from simulator.run import Run, Setup, machine_of, measure_capacity, simulate, workload_of
+from simulator.run import Result, Run, Setup, machine_of, measure_capacity, simulate, workload_of
 
 T = TypeVar("T")
 
@@ -113,7 +113,11 @@ def _report(share: float) -> None:
 
 def rows_for(run: Run, setup: Setup) -> list[Row]:
     """Simulates one run and says what came of it."""
-    result = simulate(run, setup, progress=_report)
+    return rows_from(run, setup, simulate(run, setup, progress=_report))
+
+
+def rows_from(run: Run, setup: Setup, result: Result) -> list[Row]:
+    """What came of one run."""
     settings = run.choice.settings
     rules = settings.step_rules(find_policies()[run.choice.name](settings).rules())
     budget = machine_of(run.choice, setup).limits.step_token_budget

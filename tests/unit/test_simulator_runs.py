@@ -218,7 +218,7 @@ def test_the_command_writes_rows_and_pictures(tmp_path: Path) -> None:
     assert set(rows[0]) == {
         "trace", "policy", "load", "class", "requests", "ttft_p50_ms", "ttft_p99_ms", "tpot_p99_ms", "attainment",
         "jct_mean_s", "jct_p99_s", "slowdown_mean", "tokens_per_s", "preemptions", "recomputed_tokens", "rejected",
-        "relegated", "gap_max_s",
+        "relegated", "gap_max_s", "jain",
     }  # fmt: skip
     assert (tmp_path / "simulate_synthetic.png").stat().st_size > 5_000
     assert log.read_text().count("Assign(") == 60
