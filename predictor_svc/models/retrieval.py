@@ -33,7 +33,8 @@ class RetrievalModel(Model):
     kind: ClassVar[str] = "retrieval"
 
     def __init__(self, vectors: Array, lengths: Array, recalibration: Recalibration) -> None:
-        self._vectors = np.asarray(vectors[-MAX_KEPT:], np.float32)
+        # Kept as they are saved, in half precision: near ties then fall alike before and after.
+        self._vectors = vectors[-MAX_KEPT:].astype(np.float16).astype(np.float32)
         self._lengths = np.asarray(lengths[-MAX_KEPT:], np.float32)
         self._recalibration = recalibration
 

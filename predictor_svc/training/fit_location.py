@@ -61,6 +61,8 @@ def fit_location(inputs: HeadInputs, log_length: Array, group: NDArray[np.int64]
     alpha, unseen_kernel = _solved(gram.astype(np.float32), target - np.float32(bias), random)
     folded = np.asarray(words.T @ alpha, np.float32).ravel() * np.float32(WORD_SHARE)
     location = Location(plain, vectors, numbers, target, alpha, folded, idf, bias)
+    # As it will be saved, in half precision: trees must not fall apart over a rounding.
+    location = Location.from_tensors(location.tensors())
     unseen = np.empty((count, 4), np.float32)
     beside = np.setdiff1d(np.arange(count), kept)
     if len(beside):
