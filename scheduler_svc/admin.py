@@ -1,4 +1,4 @@
-"""What operators see: `AdminService`. Status, the policy, and the drain."""
+"""What operators see: `AdminService`. Status, the policy, the drain, and why requests run when they do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.policies import BadOption, Policy, PolicyError
 from scheduler_svc.core.policies.options import as_text, describe
 from scheduler_svc.core.types import PolicyChanged, PolicySettings
+from scheduler_svc.live_list import LiveList
 from scheduler_svc.policy_settings import Options, overlaid, told
 from scheduler_svc.predictor_link import PredictorLink
+from scheduler_svc.records import Records
 from scheduler_svc.shell import Shell
+from scheduler_svc.why import Teller, find_record
 from scheduler_svc.wire import OUTCOME_TO_WIRE, class_to_wire
 from scheduler_svc.worker_link import WorkerLink
 from scheduler_svc.worker_pool import WorkerPool
@@ -24,7 +27,7 @@ MAX_WAIT_MS = 86_400_000.0
 
 
 class AdminService(admin_pb2_grpc.AdminServiceServicer):
-    """GetStatus, SetPolicy, ListPolicies, DrainScheduler; operators only.
+    """GetStatus, SetPolicy, ListPolicies, DrainScheduler, Why, ListRequests; operators only.
 
     Args:
         shell: what is asked about.
@@ -34,6 +37,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         settings: as configured; what SetPolicy leaves out.
         policies: by name.
         options: as configured, by policy; what SetPolicy leaves out.
+        records: of requests.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         settings: PolicySettings,
         policies: Mapping[str, type[Policy]],
         options: Options,
+        records: Records,
     ) -> None:
         self._shell = shell
         self._pool = pool
@@ -53,6 +58,9 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._settings = settings
         self._policies = policies
         self._options = options
+        self._records = records
+        self._teller = Teller(shell.core, records)
+        self._live = LiveList(shell.core, records, self._teller)
         self._started_ms = shell.clock_ms()
         self._log = get_logger("admin")
 
@@ -128,6 +136,25 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._log.info("draining", live=len(self._shell.book.live), by=tenant)
         return admin_pb2.DrainSchedulerResponse(live=await self._shell.drained(request.timeout_ms / 1000))
 
+    async def Why(self, request: admin_pb2.WhyRequest, context: ServicerContext) -> admin_pb2.WhyResponse:
+        """Why a request ran when it did."""
+        await self._operators_only(context)
+        try:
+            record = find_record(request, self._shell.book, self._records)
+        except Refusal as refusal:
+            await refuse(context, refusal)
+        return self._teller.why(record, self._shell.clock_ms())
+
+    async def ListRequests(
+        self, request: admin_pb2.ListRequestsRequest, context: ServicerContext
+    ) -> admin_pb2.ListRequestsResponse:
+        """Live requests, a page at a time."""
+        await self._operators_only(context)
+        try:
+            return await self._live.page(request, self._shell.clock_ms())
+        except Refusal as refusal:
+            await refuse(context, refusal)
+
     async def _operators_only(self, context: ServicerContext) -> str:
         """Name of the operator that calls; any other call ends here."""
         try:
@@ -146,7 +173,10 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             status.kv_blocks = described.kv_blocks
         if link.executions is not None:
             view = self._shell.core.workers.get(link.executions.name)
-            status.assigned = len(view.jobs) if view is not None else 0
+            if view is not None:
+                status.assigned = len(view.jobs)
+                status.seats_used = sum(job.seated for job in view.jobs.values())
+            status.step_ms = link.executions.step_ms
             status.steps, status.kv_blocks_used = link.executions.steps, link.executions.kv_blocks_used
             status.step_model.CopyFrom(link.step_model)
         return status
@@ -165,6 +195,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     for outcome, number in account.outcomes.items()
                 ],
                 output_tokens=account.output_tokens,
+                slo_offered=self._records.offered[tenant] if latency_sensitive else 0,
+                slo_met=self._records.met[tenant] if latency_sensitive else 0,
             )
             for (tenant, latency_sensitive), account in accounts
         ]

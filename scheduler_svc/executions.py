@@ -71,12 +71,13 @@ class Executions:
         outbox: commands of the present stream.
 
     Attributes:
-        steps, kv_blocks_used: the worker's newest figures.
+        steps, step_ms, kv_blocks_used: the worker's newest figures.
     """
 
     def __init__(self, name: str, worker_id: str, shell: Shell, outbox: Outbox) -> None:
         self.name = name
         self.steps = 0
+        self.step_ms = 0.0
         self.kv_blocks_used = 0
         self._worker_id = worker_id
         self._shell = shell
@@ -156,7 +157,7 @@ class Executions:
 
     def take_steps(self, steps: worker_pb2.Steps) -> None:
         """Tokens, changes and ends since the last message. Raises ValueError where its arrays do not fit together."""
-        self.steps, self.kv_blocks_used = steps.step_count, steps.kv_blocks_used
+        self.steps, self.step_ms, self.kv_blocks_used = steps.step_count, steps.step_ms, steps.kv_blocks_used
         tokens: list[tuple[int, int, int]] = []
         ids = steps.token_ids
         end = 0

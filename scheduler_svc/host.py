@@ -20,11 +20,13 @@ from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import Outcome
+from scheduler_svc.decision_log import DecisionLog, LogSettings
 from scheduler_svc.epoch import default_state_dir, next_epoch
 from scheduler_svc.intake import Intake
 from scheduler_svc.plugins import find_placements, find_policies
 from scheduler_svc.policy_settings import configured
 from scheduler_svc.predictor_link import PredictorLink
+from scheduler_svc.records import Records
 from scheduler_svc.requests import Book
 from scheduler_svc.service import InferenceService
 from scheduler_svc.shell import Shell
@@ -89,6 +91,18 @@ class SchedulerHost:
             clock_ms=clock_ms,
             telemetry=telemetry,
         )
+        records = Records(
+            core,
+            lambda job_id: shell.book.live[job_id].accepted.request_id,
+            events=scheduler.why_events,
+            finished=scheduler.why_finished,
+        )
+        shell.witnesses.append(records)
+        self._decision_log: DecisionLog | None = None
+        log_settings = LogSettings.configured(scheduler)
+        if log_settings is not None:
+            self._decision_log = DecisionLog(log_settings, core, limits, clock_ms)
+            shell.witnesses.append(self._decision_log)
         self._pool = WorkerPool(
             scheduler.workers,
             lambda address: WorkerLink(address, shell, leadership, patience or Patience()),
@@ -106,7 +120,7 @@ class SchedulerHost:
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminService(
-                shell, self._pool, self.predictor, authenticator, settings, policies, scheduler.policy_options
+                shell, self._pool, self.predictor, authenticator, settings, policies, scheduler.policy_options, records
             ),
             self._server.server,
         )
@@ -139,6 +153,8 @@ class SchedulerHost:
         if self.predictor is not None:
             await self.predictor.close()
         await self._telemetry.close()
+        if self._decision_log is not None:
+            await asyncio.to_thread(self._decision_log.close)
 
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain."""

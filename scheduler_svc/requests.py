@@ -103,6 +103,7 @@ class Book:
         self.live: dict[int, Request] = {}
         self.preparing: dict[Key, Reservation] = {}
         self._by_key: dict[Key, Request] = {}
+        self._tenants: dict[str, None] = {}
         self._ended: OrderedDict[Key, Request] = OrderedDict()
         self._ended_tokens = 0
         self._finished_kept = finished_kept
@@ -122,10 +123,17 @@ class Book:
             self._ended.move_to_end(key)
         return request
 
+    def find_any(self, request_id: str, tenant: str | None) -> list[Request]:
+        """Requests with this id, of one tenant or of all that ever asked here; looked at, not asked for."""
+        tenants = (tenant,) if tenant is not None else tuple(self._tenants)
+        keys = [(name, request_id) for name in tenants]
+        return [self._by_key[key] for key in keys if key in self._by_key]
+
     def add(self, request: Request) -> None:
         """Takes an accepted request."""
         self.live[request.handle] = request
         self._by_key[request.key] = request
+        self._tenants[request.accepted.tenant] = None
 
     def ended(self, request: Request) -> None:
         """It has its outcome: keeps what a client may still ask for, forgets the oldest beyond the bounds."""

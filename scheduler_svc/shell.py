@@ -76,6 +76,18 @@ class Forecaster(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Sees what goes into the core and what comes out; neither waits, and what fails in it costs only itself."""
+
+    def saw(self, event: Event, at_ms: float) -> None:
+        """An event is about to go into the core."""
+        ...
+
+    def ticked(self, now_ms: float, decisions: Sequence[Decision]) -> None:
+        """The core has decided; nothing of it is carried out yet."""
+        ...
+
+
 class Shell:
     """Owns the core, the requests, and the way between them and clients, workers and predictor.
 
@@ -89,6 +101,7 @@ class Shell:
     Attributes:
         workers: those that the core knows, by its name of them.
         forecaster: asked for predictions.
+        witnesses: of events and decisions.
         draining: nothing new is accepted.
         policy_faults: what policies got wrong.
         changed: set when a worker came or went, or the drain began.
@@ -110,6 +123,7 @@ class Shell:
         self.telemetry = telemetry or SchedulerTelemetry(Telemetry(), TelemetryConfig(), (), clock_ms)
         self.workers: dict[str, Worker] = {}
         self.forecaster: Forecaster | None = None
+        self.witnesses: list[Witness] = []
         self.draining = False
         self.changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -135,8 +149,14 @@ class Shell:
         """
         if self.died.done():
             return
+        then_ms = self.clock_ms() if at_ms is None else at_ms
+        for witness in self.witnesses:
+            try:
+                witness.saw(event, then_ms)
+            except Exception as error:
+                self._dismiss(witness, error)
         try:
-            self.core.handle(event, self.clock_ms() if at_ms is None else at_ms)
+            self.core.handle(event, then_ms)
         except Exception as error:
             self._die(error)
             return
@@ -258,7 +278,14 @@ class Shell:
         if self.died.done():
             return
         try:
-            for decision in self.core.tick(self.clock_ms()):
+            now_ms = self.clock_ms()
+            decisions = self.core.tick(now_ms)
+            for witness in self.witnesses:
+                try:
+                    witness.ticked(now_ms, decisions)
+                except Exception as error:
+                    self._dismiss(witness, error)
+            for decision in decisions:
                 self._carry_out(decision)
             self._arm(self.core.next_due_ms())
         except Exception as error:
@@ -312,6 +339,11 @@ class Shell:
             self.forecaster.observe(request, job, end)
         if not self.book.live:
             self._idle.set()
+
+    def _dismiss(self, witness: Witness, error: Exception) -> None:
+        """What explains must not break what serves."""
+        self._log.error("what records decisions failed and ends", what=type(witness).__name__, exc_info=error)
+        self.witnesses = [other for other in self.witnesses if other is not witness]
 
     def _die(self, error: Exception) -> None:
         self._log.error("the core failed", error=repr(error), exc_info=error)

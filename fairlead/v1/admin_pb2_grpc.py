@@ -103,7 +103,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRequests(self, request, context):
-        """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer.
+        """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

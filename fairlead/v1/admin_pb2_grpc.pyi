@@ -40,7 +40,7 @@ class AdminServiceStub:
     Why: _grpc.UnaryUnaryMultiCallable[_admin_pb2.WhyRequest, _admin_pb2.WhyResponse]
     """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
     ListRequests: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRequestsRequest, _admin_pb2.ListRequestsResponse]
-    """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer."""
+    """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -54,7 +54,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Why: _aio.UnaryUnaryMultiCallable[_admin_pb2.WhyRequest, _admin_pb2.WhyResponse]  # type: ignore[assignment]
     """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
     ListRequests: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRequestsRequest, _admin_pb2.ListRequestsResponse]  # type: ignore[assignment]
-    """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer."""
+    """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -101,6 +101,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListRequestsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListRequestsResponse, _abc.Awaitable[_admin_pb2.ListRequestsResponse]]:
-        """Live requests, a page at a time, oldest first. Never the text of a prompt or an answer."""
+        """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -71,6 +71,10 @@ class Backlog:
         """How many stand before a job that comes now with this key: ties go to the older one."""
         return self._order.bisect_right((key, sys.maxsize))
 
+    def place_of(self, job: Job) -> int:
+        """How many stand before a job that waits here."""
+        return self._order.bisect_left((job.key, job.job_id))
+
     def _add_prefill(self, job: Job, sign: int) -> None:
         due = due_step(job.arrival_ms + job.spec.ttft_ms)
         left = self.ls_prefill.get(due, 0) + sign * (job.spec.prompt_tokens + job.base_tokens)

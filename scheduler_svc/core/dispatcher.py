@@ -55,6 +55,11 @@ class Dispatcher:
         return self.guard.policy.settings
 
     @property
+    def gate(self) -> Gate:
+        """Says who has room for whom."""
+        return self._gate
+
+    @property
     def reckons_memory(self) -> bool:
         """Whether predicted KV peaks decide who enters."""
         return self._gate.reckons_memory

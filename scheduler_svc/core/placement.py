@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
 from scheduler_svc.core.choices import Choices
 from scheduler_svc.core.guards import keeps_pace
@@ -14,6 +15,21 @@ from scheduler_svc.core.workers import ALWAYS, NEVER, Key, WorkerView
 
 LS_PER_SEAT = 2
 """LS jobs that share a seat where those ahead of their pace yield it; the worker's clock says who is ahead."""
+
+
+class Hindrance(Enum):
+    """Why a worker does not take a waiting job: the set of `fairlead.v1.HindranceReason`, same names."""
+
+    NO_WORKER = "no worker of its model is connected"
+    DRAINING = "the worker takes nothing new"
+    REFUSED_FULL = "the worker refused an assignment for want of room, and nothing has left it since"
+    HELD_BOUND = "the worker holds as many requests as it can"
+    SLOTS = "the worker's slots are taken, and none may be evicted for it"
+    SEATS = "the worker's seats and the places ahead are taken by requests that go before it or may not be displaced"
+    KV_SIZE = "its prompt and answer so far do not fit into the worker's KV cache at all"
+    KV_PEAK = "the predicted KV peak with it would exceed the worker's cache"
+    PACE_GUARD = "the LS requests on the worker would miss their pace with it"
+    BEHIND_OTHERS = "those before it in the order are tried first, and there is no room for them"
 
 
 class Gate:
@@ -70,6 +86,25 @@ class Gate:
             and (not (self._guarded and latency_sensitive) or keeps_pace(worker, job))
         ]
         return self.placement.pick(job, open_to_it, self._rules) if open_to_it else None
+
+    def hindrance(self, worker: WorkerView, job: Job) -> Hindrance | None:
+        """Why `choose` would pass this worker over for `job`; None: it would not."""
+        latency_sensitive = job.spec.latency_sensitive
+        if worker.draining:
+            return Hindrance.DRAINING
+        if worker.full:
+            return Hindrance.REFUSED_FULL
+        if worker.placed >= worker.up.max_held:
+            return Hindrance.HELD_BOUND
+        if not job.key < self.entry(worker, latency_sensitive):
+            return Hindrance.SLOTS if worker.placed >= worker.up.slots else Hindrance.SEATS
+        if not _could_hold(worker, job):
+            return Hindrance.KV_SIZE
+        if not self._has_memory(worker, job):
+            return Hindrance.KV_PEAK
+        if self._guarded and latency_sensitive and not keeps_pace(worker, job):
+            return Hindrance.PACE_GUARD
+        return None
 
     def has_share_room(self, worker: WorkerView, oldest: Job) -> bool:
         """Whether the oldest waiting BE job should enter for the seat that BE keeps (I6): none there is older.

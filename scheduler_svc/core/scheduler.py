@@ -16,6 +16,7 @@ from scheduler_svc.core.ageing import Ageing
 from scheduler_svc.core.asking import should_ask
 from scheduler_svc.core.checks import check_settings
 from scheduler_svc.core.dispatcher import Dispatcher
+from scheduler_svc.core.explain import Hindered, Standing, hindrances, standing
 from scheduler_svc.core.feasibility import Feasibility
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.memory import remaining_high, remaining_moments
@@ -38,6 +39,7 @@ from scheduler_svc.core.types import (
     PolicyChanged,
     PolicySettings,
     Predicted,
+    Rules,
     Stepped,
     WorkerLost,
     WorkerUp,
@@ -98,6 +100,25 @@ class SchedulerCore:
     def workers(self) -> Mapping[str, WorkerView]:
         """By name of incarnation."""
         return self._dispatcher.workers
+
+    @property
+    def rules(self) -> Rules:
+        """How a step is filled under the policy and the choices in force."""
+        return self._dispatcher.rules
+
+    def standing(self, job: Job, now_ms: float) -> Standing:
+        """Where a live job stands, and what keeps it waiting."""
+        return standing(self._dispatcher, job, now_ms)
+
+    def hindrances(self, job: Job, most: int) -> list[Hindered]:
+        """Why the first `most` workers of its model do not take a waiting job."""
+        return hindrances(self._dispatcher, job, most)
+
+    def place_of(self, job: Job) -> int:
+        """How many stand before a live job in the pool, or on its worker."""
+        if job.worker is None:
+            return self._dispatcher.backlog(job.spec.model).place_of(job)
+        return self._dispatcher.workers[job.worker].place_of(job)
 
     def make_policy(self, name: str, settings: PolicySettings) -> Policy:
         """A policy by name.

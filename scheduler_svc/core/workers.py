@@ -100,6 +100,10 @@ class WorkerView:
         job.key = key
         self.entry = None
 
+    def place_of(self, job: Job) -> int:
+        """How many stand before a job that is placed here."""
+        return self.order.bisect_left((job.key, job.job_id))
+
     def oldest_best_effort_ms(self) -> float:
         """Arrival of the oldest BE job here; infinite where there is none."""
         return self._best_effort[0][0] if self._best_effort else math.inf
