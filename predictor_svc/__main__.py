@@ -27,9 +27,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def predictor(
     config: Annotated[Path | None, typer.Option(help="YAML file; its `predictor` section is read here.")] = None,
     listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
-    predictor: Annotated[str | None, typer.Option(help="history, encoder, oracle, or any installed one.")] = None,
-    head: Annotated[Path | None, typer.Option(help="Folder of a head made by `fairlead predictor train`.")] = None,
-    drain_timeout_s: Annotated[float, typer.Option(help="Longest wait for open questions after SIGTERM.")] = 5.0,
+    predictor: Annotated[str | None, typer.Option(help="encoder, history, ensemble, ..., or a plug-in's name.")] = None,
+    head: Annotated[Path | None, typer.Option(help="Folder made by `fairlead predictor train`.")] = None,
+    drain_timeout_s: Annotated[float, typer.Option(help="Longest wait for open questions after SIGTERM, s.")] = 5.0,
 ) -> None:
     """Says how long answers will be, as distributions, to one or more fairlead schedulers.
 

@@ -38,7 +38,9 @@ def scheduler(
     make_keys: Annotated[
         bool, typer.Option("--make-keys", help="Make a random key for every tenant whose key_file is missing.")
     ] = False,
-    drain_timeout_s: Annotated[float, typer.Option(min=0, help="Longest wait for live requests after SIGTERM.")] = 30.0,
+    drain_timeout_s: Annotated[
+        float, typer.Option(min=0, help="Longest wait for live requests after SIGTERM, s.")
+    ] = 30.0,
 ) -> None:
     """Runs one scheduler: one queue in front of many workers.
 

@@ -29,7 +29,7 @@ def worker(
     listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, simulated, or any installed engine.")] = None,
     model: Annotated[str | None, typer.Option(help="Hugging Face id, local folder, or `demo`.")] = None,
-    drain_timeout_s: Annotated[float, typer.Option(help="Longest wait for running requests after SIGTERM.")] = 30.0,
+    drain_timeout_s: Annotated[float, typer.Option(help="Longest wait for running requests after SIGTERM, s.")] = 30.0,
 ) -> None:
     """Runs one worker: a gRPC server round one engine, led by a fairlead scheduler.
 

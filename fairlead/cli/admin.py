@@ -15,7 +15,9 @@ from fairlead.cli.problems import explain, fail, wide_console
 from fairlead.client import Admin, FairleadError
 from fairlead.v1 import admin_pb2, types_pb2
 
-policy_app = typer.Typer(help="The scheduling policy of a running suite.", no_args_is_help=True)
+policy_app = typer.Typer(
+    help="See and change the policy of a running suite; needs an operator's key.", no_args_is_help=True
+)
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def operator(address: str | None, key: str | None, tenant: str | None, config: P
 
 @policy_app.command("get")
 def get_policy(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
-    """Print the policy and its settings."""
+    """Print the policy in force, its options and the choices beside it."""
     with operator(address, key, tenant, config) as admin:
         status = admin.status()
     print(status.policy)
@@ -84,7 +86,7 @@ def set_policy(
 def list_policies(
     tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None
 ) -> None:
-    """Print every policy that can be set."""
+    """Print every policy that can be set, plug-ins included."""
     with operator(address, key, tenant, config) as admin:
         policies = admin.policies()
     table = Table("policy", "what it does")
@@ -115,7 +117,7 @@ def show_policy(
 
 
 def status(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
-    """Print workers, tenants, predictor and policy of a running suite."""
+    """Print workers, tenants, predictor and policy of a running suite; needs an operator's key."""
     with operator(address, key, tenant, config) as admin:
         found = admin.status()
     console = wide_console()

@@ -23,9 +23,7 @@ from fairlead.config import Config, ConfigError, load_config
 
 
 def doctor(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration to examine; FAIRLEAD_CONFIG names one too.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration to examine; FAIRLEAD_CONFIG too.")] = None,
     address: Address = None,
     key: Key = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not import vLLM, which takes some 10 s.")] = False,

@@ -40,10 +40,10 @@ def generate(
         bool, typer.Option("--chat/--text", help="With the model's chat template, or as plain text.")
     ] = True,
     system: Annotated[str | None, typer.Option(help="System message, with --chat.")] = None,
-    model: Annotated[str | None, typer.Option(help="Which model, where there are several.")] = None,
+    model: Annotated[str | None, typer.Option(help="Which model, where several are served.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most output tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Repeats the same draw.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sampling; 0 is greedy. Else the model's own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of sampling: the same seed gives the same answer.")] = None,
     ttft_ms: Annotated[float | None, typer.Option(help="Target: time to first token, ms.")] = None,
     tpot_ms: Annotated[float | None, typer.Option(help="Target: mean time per output token, ms.")] = None,
     completion_ms: Annotated[float | None, typer.Option(help="Target: time to the last token, ms.")] = None,
@@ -51,13 +51,17 @@ def generate(
     pace_ms: Annotated[
         float | None, typer.Option(min=0.001, help="Show at most one token in so many ms, however fast they come.")
     ] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Times, tokens and the scheduler's decision.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Then print times, tokens and what was decided.")] = False,
     tenant: TenantName = None,
     key: Key = None,
     address: Address = None,
     config: ConfigFile = None,
 ) -> None:
-    """Ask for one answer and stream it; Ctrl-C cancels the request."""
+    """Ask for one answer and stream it; Ctrl-C cancels the request.
+
+    The exit code is 0 for a whole answer, else 1. Examples: fairlead generate "Hello."; fairlead generate --class be
+    --stats "List 20 animals."
+    """
     access = access_of(address, key, config)
     asked = sys.stdin.read() if prompt == "-" else prompt
     turns = [*([ChatMessage("system", system)] if system else []), ChatMessage("user", asked)]

@@ -15,7 +15,7 @@ def keys(
     tenant: Annotated[str | None, typer.Argument(help="Print this tenant's key alone, for a script.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Print the keys of the running suite, or of the configuration that --config or FAIRLEAD_CONFIG names.
+    """Print the API keys of the running suite, or of the configuration that --config or FAIRLEAD_CONFIG names.
 
     Example: FAIRLEAD_KEY=$(fairlead keys interactive) fairlead generate "Hello."
     """

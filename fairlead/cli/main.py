@@ -19,7 +19,6 @@ from fairlead.cli.up import up
 
 app = typer.Typer(
     name="fairlead",
-    help="Predicted-length, SLO-aware scheduling for multi-tenant LLM serving, in front of vLLM.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -37,7 +36,10 @@ app.command()(doctor)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
-    """Predicted-length, SLO-aware scheduling for multi-tenant LLM serving, in front of vLLM."""
+    """Predicted-length, SLO-aware scheduling for multi-tenant LLM serving, in front of vLLM.
+
+    To begin: fairlead doctor; fairlead up; then, in another terminal: fairlead generate "Hello."
+    """
     if version:
         print(__version__)
         raise typer.Exit
@@ -49,7 +51,7 @@ def root(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def predictor(context: typer.Context) -> None:
-    """Train and examine length predictors (`fairlead predictor --help`)."""
+    """Train and judge length predictors; `fairlead predictor --help` lists how."""
     try:
         module = importlib.import_module("predictor_svc.cli")
     except ModuleNotFoundError as error:

@@ -11,10 +11,14 @@ from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.session import Access, find_access
 from fairlead.config import ConfigError
 
-Address = Annotated[str | None, typer.Option(help="host:port of the scheduler; FAIRLEAD_ADDRESS names one too.")]
-Key = Annotated[str | None, typer.Option(help="API key; FAIRLEAD_KEY holds one too.")]
-TenantName = Annotated[str | None, typer.Option(help="Tenant whose key the configuration or the running suite holds.")]
-ConfigFile = Annotated[Path | None, typer.Option(help="Configuration that names the scheduler and its tenants.")]
+Address = Annotated[str | None, typer.Option(help="host:port of the scheduler; FAIRLEAD_ADDRESS too.")]
+Key = Annotated[str | None, typer.Option(help="API key; FAIRLEAD_KEY too.")]
+TenantName = Annotated[
+    str | None, typer.Option(help="Tenant to ask as; its key comes from the configuration or `fairlead up`.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="YAML configuration with address and tenants; FAIRLEAD_CONFIG too.")
+]
 
 
 def access_of(address: str | None, key: str | None, config: Path | None) -> Access:

@@ -18,7 +18,7 @@ def replay(
     trace: Annotated[
         Path | None, typer.Option(help="CSV(.gz): arrival_s, input_tokens, output_tokens[, session].")
     ] = None,
-    mix: Annotated[bool, typer.Option("--mix", help="The built-in mix of tasks (the default).")] = False,
+    mix: Annotated[bool, typer.Option("--mix", help="The built-in mix of tasks; the default without --trace.")] = False,
     tick_s: Annotated[float | None, typer.Option(help="Spread requests of one stamp over this time, s.")] = None,
     rate: Annotated[
         float | None, typer.Option(help="Mean requests per second; a trace keeps its own if not given.")
@@ -27,15 +27,17 @@ def replay(
     duration_s: Annotated[float, typer.Option(min=0.1, help="Length of the arrivals, s.")] = 60.0,
     requests: Annotated[int | None, typer.Option(min=1, max=MAX_REQUESTS, help="Stop after so many requests.")] = None,
     ls_fraction: Annotated[float, typer.Option(min=0, max=1, help="Share of latency-sensitive requests.")] = 0.5,
-    ls_tenant: Annotated[str, typer.Option(help="Tenant that sends them.")] = "interactive",
-    be_tenant: Annotated[str, typer.Option(help="Tenant that sends the others.")] = "batch",
+    ls_tenant: Annotated[str, typer.Option(help="Tenant that sends the LS requests.")] = "interactive",
+    be_tenant: Annotated[str, typer.Option(help="Tenant that sends the BE requests.")] = "batch",
     ttft_ms: Annotated[float | None, typer.Option(help="TTFT target of LS requests, ms.")] = None,
     tpot_ms: Annotated[float | None, typer.Option(help="TPOT target of LS requests, ms.")] = None,
     cv: Annotated[float, typer.Option(min=0, max=50, help="Variation of the gaps: 1 Poisson, above it bursty.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of arrivals, prompts, classes and sampling.")] = 0,
     policy: Annotated[str | None, typer.Option(help="Set this policy first (operator).")] = None,
     calibrate_s: Annotated[float, typer.Option(min=1, help="Length of the capacity measurement for --load, s.")] = 20.0,
-    calibrate_in_flight: Annotated[int, typer.Option(min=1, max=2000, help="Requests kept going meanwhile.")] = 32,
+    calibrate_in_flight: Annotated[
+        int, typer.Option(min=1, max=2000, help="Requests kept going during that measurement.")
+    ] = 32,
     finish_s: Annotated[float, typer.Option(min=0, help="Longest wait after the last arrival, s.")] = 600.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Write pictures into this folder.")] = None,
@@ -44,7 +46,10 @@ def replay(
     address: Address = None,
     config: ConfigFile = None,
 ) -> None:
-    """Send requests at their arrival times, whatever the answers do, and measure TTFT, TPOT, JCT and attainment."""
+    """Send requests at their arrival times, whatever the answers do, and measure TTFT, TPOT, JCT and attainment.
+
+    Examples: fairlead replay --rate 10 --duration-s 20; fairlead replay --trace trace.csv --load 0.95 --json rows.json
+    """
     if trace and mix:
         fail("--trace and --mix exclude each other", EXIT_USAGE)
     if rate is not None and load is not None:

@@ -19,23 +19,35 @@ from fairlead.config import Config, ConfigError, load_config
 
 
 def up(
-    config: Annotated[Path | None, typer.Option(help="YAML configuration; FAIRLEAD_CONFIG names one too.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration; FAIRLEAD_CONFIG too.")] = None,
     engine: Annotated[str | None, typer.Option(help="`vllm`, or `simulated` (no model is loaded).")] = None,
     model: Annotated[str | None, typer.Option(help="Hugging Face id, local folder, or `demo`.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Policy at start: fcfs, isrtf, slo or your own.")] = None,
-    predictor: Annotated[str | None, typer.Option(help="history, encoder, oracle, your own, or `none`.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy at start: a name of docs/policies, or a plug-in's.")
+    ] = None,
+    predictor: Annotated[
+        str | None, typer.Option(help="encoder, history, ensemble, forest, ..., a plug-in's name, or `none`.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes, all alike.")] = 1,
     seats: Annotated[int | None, typer.Option(min=1, help="Places in a step on each worker.")] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Sequences resident in each engine.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Sequences resident in each engine, paused ones included.")
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the scheduler.")] = None,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Every service takes a free port.")] = False,
-    logs: Annotated[Path | None, typer.Option(help="Folder for log files; else prefixed lines on stderr.")] = None,
+    logs: Annotated[
+        Path | None, typer.Option(help="Folder for one log file a service; else prefixed lines on stderr.")
+    ] = None,
     start_s: Annotated[float, typer.Option(min=1, help="Longest wait for a service to be ready, s.")] = 300.0,
     drain_s: Annotated[
         float, typer.Option(min=0, help="Longest that accepted requests may finish at the end, s.")
     ] = 30,
 ) -> None:
-    """Start the whole suite on this machine; Ctrl-C drains it, a second Ctrl-C stops it at once."""
+    """Start the whole suite on this machine; Ctrl-C drains it, a second Ctrl-C stops it at once.
+
+    What an option does not say comes from the configuration. Examples: fairlead up; fairlead up --engine simulated;
+    fairlead up --model ./my-model --workers 2 --policy slo
+    """
     try:
         chosen = choose(load_config(config), engine=engine, model=model, policy=policy, predictor=predictor,
                         seats=seats, slots=slots, port=port)  # fmt: skip
