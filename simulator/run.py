@@ -174,14 +174,14 @@ def _drive(
     for _ in range(setup.workers):
         world.add_worker(machine)
     trouble = _Trouble(world, machine, setup) if setup.faults.lose_every_s is not None else None
-    _run_to_the_end(world, requests, progress)
+    run_to_the_end(world, requests, progress)
     if trouble is not None:
         trouble.over = True
     return Result(requests, world.steps)
 
 
-def _run_to_the_end(world: World, requests: Sequence[Request], progress: Callable[[float], None] | None) -> None:
-    """Submits everything at its time and goes on until all of it has ended."""
+def run_to_the_end(world: World, requests: Sequence[Request], progress: Callable[[float], None] | None) -> None:
+    """Submits everything, in order of arrival, at its time and goes on until all of it has ended."""
     arrivals = iter(requests)
 
     def submit(request: Request) -> None:

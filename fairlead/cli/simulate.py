@@ -73,6 +73,20 @@ def simulate(
     decisions: Annotated[
         Path | None, typer.Option(help="Write the decision log here; for one trace, policy and load.")
     ] = None,
+    from_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Traffic that a scheduler recorded (scheduler.decision_log): one of its files, or the folder. "
+            "Requests, workers and predictions are the recorded ones; of the other options --policy, --token-budget, "
+            "--seed and --json count. `--policy recorded` is the policy of the recording as it was set."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="With --from-log: check that the recorded events lead to the recorded decisions."
+        ),
+    ] = False,
 ) -> None:
     """Simulate policies on traces, in virtual time: the scheduler's own code on simulated workers.
 
@@ -85,7 +99,23 @@ def simulate(
     Preemptions count pauses (the KV cache is kept) and evictions; only these cost recomputed tokens.
 
     Example: fairlead simulate azure2023_conv --policy fcfs,slo,priority@budget=512 --load 0.95,1.1 --json rows.json
+
+    What others would have done with recorded traffic: fairlead simulate --from-log FOLDER --policy hybrid_slo,slo
     """
+    if json_file is not None and not json_file.parent.is_dir():
+        fail(f"--json: there is no folder {json_file.parent}", EXIT_USAGE)
+    if verify and from_log is None:
+        fail("--verify needs --from-log FILE: what is to be checked", EXIT_USAGE)
+    if from_log is not None:
+        from fairlead.cli import simulate_log as logs  # noqa: PLC0415 - NumPy and the core: only when it is called
+
+        if traces:
+            fail("--from-log: a trace cannot be simulated beside it; leave it out", EXIT_USAGE)
+        if verify:
+            logs.run_verify(from_log, json_file)
+        else:
+            logs.run_from_log(from_log, policy, token_budget=token_budget, seed=seed, json_file=json_file)
+        return
     from fairlead.cli import simulate_run as runs  # noqa: PLC0415 - NumPy and the core: only when it is called
 
     wish = runs.Wish(
@@ -115,8 +145,6 @@ def simulate(
         fail("--goodput needs latency-sensitive requests: set --ls-fraction above 0", EXIT_USAGE)
     if slots is not None and slots < seats:
         fail(f"--slots must be at least --seats ({seats}): who has a seat has a slot", EXIT_USAGE)
-    if json_file is not None and not json_file.parent.is_dir():
-        fail(f"--json: there is no folder {json_file.parent}", EXIT_USAGE)
     outputs = runs.Outputs(json_file, plots, decisions)
     runs.run_simulate(wish, goodput=goodput, jobs=jobs, outputs=outputs)
 
