@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairlead.lengths import Floats
 from simulator.world import Request
@@ -62,7 +63,7 @@ def jain_of_backlogged(requests: Sequence[Request], window_ms: float = WINDOW_MS
     return float(np.mean(found)) if found else None
 
 
-def _waits_throughout(requests: Sequence[Request], edges: Floats) -> Floats:
+def _waits_throughout(requests: Sequence[Request], edges: Floats) -> NDArray[np.bool_]:
     """For each window whether some request waits at every moment of it."""
     covered = np.zeros(len(edges) - 1, bool)
     since = until = -np.inf

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.fidelity.again import simulate_again, whole
+from bench.fidelity.errors import AIM_MEDIAN, AIM_P99, Compared, compare
+from bench.fidelity.live import Live, NotIdle, run_live
+from bench.fidelity.plots import Sides, write_plot
+from bench.fidelity.recorded import RecordedRun, RecordingError, read_runs
+from bench.overhead.report import machine
+from demo.machine import OtherCpu
+from fairlead.cli.problems import EXIT_INTERRUPTED, EXIT_USAGE, SuiteError, explain, fail, wide_console
+from fairlead.client import FairleadError
+from fairlead.load.measure import NotMeasured
+from simulator.decision_log import LogError
+from simulator.worker import Network
+
+WARM_MS = 8000.0
+"""Of the end of the warm-up from which the step times are learned: the worker forgets within a few seconds."""
+
+
+def fidelity(
+    policy: Annotated[str, typer.Option(help="Policies, by commas.")] = "fcfs,isrtf,slo",
+    load: Annotated[float, typer.Option(min=0.05, help="Offered, multiple of the FCFS capacity measured first.")] = 0.9,
+    arrivals_s: Annotated[float, typer.Option(min=1, help="Length of the arrivals under each policy, s.")] = 30.0,
+    engine: Annotated[str, typer.Option(help="`vllm`, or `simulated` (in real time).")] = "vllm",
+    seats: Annotated[int, typer.Option(min=1, help="Sequences in a step.")] = 12,
+    predictor: Annotated[
+        str | None, typer.Option(help="Predictor of the live run; default: the configured one.")
+    ] = None,
+    network_ms: Annotated[
+        str, typer.Option(help="Simulated delay between scheduler and worker: least,most.")
+    ] = "0.5,1.5",
+    log: Annotated[
+        Path | None, typer.Option(help="Folder with the decision log of an earlier live part: only simulate it.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the recording, logs and the plot.")] = Path("build/fidelity"),
+    seed: Annotated[int, typer.Option(help="Of the load.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds: a check that it works, no figures.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+) -> None:
+    """Hold the simulator against a real engine: the same requests, lengths and predictions, live and in virtual time.
+
+    The simulator's step times are those that the worker learned in the warm-up. What is compared is what the scheduler
+    saw: arrival there to first and last token there.
+    """
+    console = wide_console()
+    policies = tuple(each.strip() for each in policy.split(","))
+    live = Live(engine, policies, load, out, seats=seats, arrivals_s=arrivals_s, predictor=predictor, seed=seed)
+    if quick:
+        live = Live(engine, policies, load, out, seats=seats, arrivals_s=min(arrivals_s, 3.0), warm_s=2.5, burst_s=1.5,
+                    idle_requests=5, predictor=predictor, seed=seed)  # fmt: skip
+    try:
+        least, most = (float(piece) for piece in network_ms.split(","))
+    except ValueError:
+        fail(f"--network-ms: {network_ms!r} must be two numbers, least,most", EXIT_USAGE)
+    about: dict[str, Any] = {
+        "engine": engine,
+        "load": load,
+        "arrivals_s": live.arrivals_s,
+        "seats": seats,
+        "seed": seed,
+    }
+    try:
+        if log is None:
+            about |= asyncio.run(_interruptible(live, console))
+        runs = read_runs(log or _own_recording(out))
+        found, sides = held_together(runs, len(policies), live.token_budget, Network(least, most))
+    except (SuiteError, NotMeasured, NotIdle, RecordingError, LogError) as error:
+        fail(str(error))
+    except FairleadError as error:
+        fail(explain(error, "the suite's scheduler"))
+    except asyncio.CancelledError:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    print_table(console, found)
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(f"plot: {write_plot(sides, out / 'fidelity.png')}")
+    if json_file is not None:
+        told = {"about": about | machine(), "rows": [each.to_json() for each in found]}
+        json_file.write_text(json.dumps(told, indent=1) + "\n")
+
+
+async def _interruptible(live: Live, console: Console) -> dict[str, Any]:
+    """The live part; Ctrl-C ends it and the suite with it."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for path in _own_recording(live.out).glob("decisions-*"):
+        path.unlink()  # of an earlier call: a folder holds one recording
+    others = OtherCpu()
+    told = await run_live(live, console)
+    used = others.cpus()
+    console.print(f"other programs used {used:.2f} CPUs meanwhile" if used is not None else "")
+    return asdict(told) | {"other_programs_cpus": used}
+
+
+def _own_recording(out: Path) -> Path:
+    return out / "decisions"
+
+
+def held_together(
+    runs: Sequence[RecordedRun], policies: int, token_budget: int, network: Network
+) -> tuple[list[Compared], Sides]:
+    """The last `policies` runs of a recording, each simulated with the step times of the run before them all.
+
+    Raises:
+        RecordingError: there are fewer runs, or one in which nothing finished.
+    """
+    if len(runs) < policies + 1:
+        raise RecordingError(f"the recording has {len(runs)} runs; a warm-up and {policies} policies were expected")
+    warm = runs[-policies - 1].mean_model(WARM_MS)
+    found: list[Compared] = []
+    sides: dict[str, Any] = {}
+    for run in runs[-policies:]:
+        if not whole(run):
+            raise RecordingError(f"{run.policy}: nothing finished")
+        live = sorted(whole(run), key=lambda each: each.arrival_ms)
+        simulated, own = (
+            simulate_again(run, model, token_budget=token_budget, network=network, seed=0)
+            for model in (warm, run.mean_model())
+        )
+        found += compare(run.policy, live, simulated, own)
+        sides[run.policy] = (live, simulated)
+    return found, sides
+
+
+def print_table(console: Console, found: Sequence[Compared]) -> None:
+    """A line a figure, with its error and the aim."""
+    table = Table(title="simulated against live, at the scheduler", title_justify="left")
+    for name in ("policy", "class", "figure", "live", "simulated", "error", "aim", "", "error at its own pace"):
+        table.add_column(name, justify="left" if name in ("policy", "class", "figure", "") else "right")
+    for each in found:
+        mark = "" if each.within is None else "met" if each.within else "[red]missed[/]"
+        table.add_row(
+            each.policy, each.class_, each.figure, f"{each.live:.1f}", f"{each.simulated:.1f}", f"{each.error:+.1%}",
+            "" if each.aim is None else f"{each.aim:.0%}", mark, f"{each.own_pace_error:+.1%}",
+        )  # fmt: skip
+    console.print(table)
+    judged = [each for each in found if each.within is not None]
+    met = sum(bool(each.within) for each in judged)
+    console.print(
+        f"{met} of {len(judged)} figures within the aim ({AIM_MEDIAN:.0%} at the median, {AIM_P99:.0%} at p99)"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(fidelity)
