@@ -133,15 +133,18 @@ def print_tables(console: Console, rows: list[Row], *, goodput: bool) -> None:
     """One table a trace: each run once, one line a class."""
     for trace in dict.fromkeys(row.trace for row in rows):
         table = Table(
-            title=f"{trace}, load by goodput" if goodput else trace, title_justify="left", box=box.SIMPLE_HEAD
-        )
-        for name in ("policy", "load", "class", "n"):
-            table.add_column(name, justify="left" if name in ("policy", "class") else "right", no_wrap=True)
+            title=f"{trace}, load by goodput" if goodput else trace, title_justify="left", box=box.SIMPLE_HEAD,
+            pad_edge=False, collapse_padding=True,
+        )  # fmt: skip
+        table.add_column("policy", overflow="fold", min_width=16)  # the one that gives way where all is too wide
+        for name in ("load", "class", "n"):
+            table.add_column(name, justify="left" if name == "class" else "right", no_wrap=True)
         for name in _COLUMNS + _COUNTS:
             table.add_column(name, justify="right", no_wrap=True)
         shown = None
         for row in (each for each in rows if each.trace == trace):
-            run = (row.policy, f"{row.load if row.goodput is None else row.goodput:.2f}")
+            policy = row.policy.replace("@", "\n@").replace(",", "\n ")  # what tells two apart is never cut off
+            run = (policy, f"{row.load if row.goodput is None else row.goodput:.2f}")
             table.add_row(
                 *(run if run != shown else ("", "")),
                 row.class_,

@@ -199,3 +199,11 @@ async def test_suite_whose_service_ends_says_which_and_what_it_wrote(tmp_path: P
             pass
     assert "no-such-predictor" in str(caught.value)
     assert (tmp_path / "logs" / "predictor.log").read_text()
+
+
+def test_the_table_of_a_simulation_cuts_no_name_and_no_figure_off() -> None:
+    policies = "slo@overload=relegate,be_share=0.125,slo@overload=reject,be_share=0.125"
+    code, text = run("simulate", "--policy", policies, "--load", "0.7", "--requests", "30", "--jobs", "1")
+    assert code == 0
+    assert "…" not in text
+    assert text.replace(" ", "").count("be_share") == 2
