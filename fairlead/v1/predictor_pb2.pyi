@@ -104,11 +104,31 @@ class PredictorServiceDescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class PredictorServiceDescribeResponse(_message.Message):
-    __slots__ = ("predictor", "protocol_version", "fingerprint")
+    __slots__ = ("predictor", "protocol_version", "fingerprint", "standings")
     PREDICTOR_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    STANDINGS_FIELD_NUMBER: _ClassVar[int]
     predictor: str
     protocol_version: int
     fingerprint: str
-    def __init__(self, predictor: _Optional[str] = ..., protocol_version: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    standings: _containers.RepeatedCompositeFieldContainer[PredictorStanding]
+    def __init__(self, predictor: _Optional[str] = ..., protocol_version: _Optional[int] = ..., fingerprint: _Optional[str] = ..., standings: _Optional[_Iterable[_Union[PredictorStanding, _Mapping]]] = ...) -> None: ...
+
+class PredictorStanding(_message.Message):
+    __slots__ = ("model", "tenant", "outcomes", "coverage_90", "drifts", "drifting", "put_aside")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_90_FIELD_NUMBER: _ClassVar[int]
+    DRIFTS_FIELD_NUMBER: _ClassVar[int]
+    DRIFTING_FIELD_NUMBER: _ClassVar[int]
+    PUT_ASIDE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    tenant: str
+    outcomes: int
+    coverage_90: float
+    drifts: int
+    drifting: bool
+    put_aside: bool
+    def __init__(self, model: _Optional[str] = ..., tenant: _Optional[str] = ..., outcomes: _Optional[int] = ..., coverage_90: _Optional[float] = ..., drifts: _Optional[int] = ..., drifting: _Optional[bool] = ..., put_aside: _Optional[bool] = ...) -> None: ...
