@@ -45,7 +45,7 @@ class StepRules:
         displace: a better-ranked request takes the seat of a running one, which keeps its KV cache.
         evict: a better-ranked waiting request may cost the worst-ranked one its KV where no block or slot is free.
         step_seats: places in a step; None: the worker's own.
-        be_share: share of step tokens, and one seat, for the oldest BE request; 0: none.
+        be_share: share of a step's seats that the oldest BE request gets over time, one seat at most; 0: none.
         max_itl_factor: longest step while LS decodes run, in multiples of the least TPOT target.
         yield_when_ahead: an LS decode more than one TPOT ahead of its pace yields its seat to an LS prefill.
         relegate_late: an LS prefill that has missed its TTFT target moves behind those that have not.

@@ -12,6 +12,7 @@ repeats as long as the KV blocks that M grows into are free, and
 
 Under class tiers two conditions more: every LS sequence is in M, and the BE decodes fit in the step's time limit.
 That limit is followed step by step from below; at a doubt the leap ends and `plan_step` is asked. Where somebody is
+left out, a leap ends when the BE share's credit starts or stops being spent. Where somebody is
 left out under **again**, the last step must have had time to spare for it, so that time was not the reason.
 Rules that this module does not know of make it ask `plan_step` at every step.
 """
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import cast
 
+from worker_svc.be_share import share_after_steps, steps_alike
 from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, SimulatedSequence, StepResult
 from worker_svc.ordering import StepModel, StepRules, slack_ms
 from worker_svc.step_filler import HOPELESS_LATE_MS, STEP_SHARE_OF_TPOT, TPOT_PACE
@@ -83,6 +85,8 @@ class LeapingCore(SimulatedCore):
         self._planned: tuple[float, float] = (0.0, 0.0)
         self._known_rules = _is_known(self.rules)
         self._ls_held = 0
+        self._share_spent = False
+        self._share_taken = False
 
     # -- what happens between steps
 
@@ -109,6 +113,7 @@ class LeapingCore(SimulatedCore):
 
     def step(self, now_ms: float) -> StepResult:
         """Runs one planned step."""
+        before = self.share
         result = super().step(now_ms)
         plan, sequences = result.plan, self.sequences
         members = [sequences[handle] for handle in plan.quotas if handle in sequences]
@@ -119,6 +124,8 @@ class LeapingCore(SimulatedCore):
         self._pure = not (result.prefill_tokens or result.ended or plan.admit or plan.evict)
         self._others_stay = False
         self._planned = (now_ms, plan.planned_ms)
+        self._share_spent = before.spending
+        self._share_taken = plan.share_taken
         return result
 
     # -- leaping
@@ -132,6 +139,11 @@ class LeapingCore(SimulatedCore):
         steps = self._within_blocks(members, min(steps, MAX_LEAP_STEPS))
         if steps < 1:
             return None
+        if self._earned() and len(self.sequences) > len(members):
+            as_then = self.share.spending is self._share_spent
+            steps = steps_alike(self.share, self._earned(), self._share_taken, steps) if as_then else 0
+        if steps < 1:
+            return None
         rules = self.rules
         timed = rules.class_tiers and rules.step_budget and 0 < self._ls_held < len(members)
         ends = self._timed_ends(members, now_ms, steps) if timed else self._ends(members, now_ms, steps)
@@ -140,6 +152,10 @@ class LeapingCore(SimulatedCore):
     def advance(self, steps: int) -> tuple[list[int], list[int]]:
         """Carries out so many steps of a leap; (handles at their `stop_at`, those of them that ended)."""
         block_tokens = self.limits.kv_block_tokens
+        earned = self._earned()
+        if earned:
+            taken = self._share_taken if len(self.sequences) > len(self._members) else self._has_best_effort()
+            self.share = share_after_steps(self.share, earned, taken, steps)
         stopped: list[int] = []
         ended: list[int] = []
         for held in self._members:
@@ -161,6 +177,15 @@ class LeapingCore(SimulatedCore):
             self._members = [held for held in self._members if held.handle not in gone]
             self._pure = False
         return stopped, ended
+
+    def _earned(self) -> float:
+        """What a step adds to the BE share's credit; 0 where there is none."""
+        rules, limits = self.rules, self.limits
+        seats = max(1, limits.step_seats if rules.step_seats is None else min(limits.slots, rules.step_seats))
+        return rules.be_share * seats if rules.class_tiers and seats > 1 else 0.0
+
+    def _has_best_effort(self) -> bool:
+        return self._ls_held < len(self.sequences)
 
     def _drop(self, handle: int) -> None:
         held = self.sequences.pop(handle)

@@ -5,7 +5,8 @@ returns a token quota for each sequence that takes part. A running sequence with
 seat and keeps its KV cache. Nothing here reads a clock, a file or a random source.
 
 Reading guide: `plan_step` is the decision; `_order` ranks; `step_filler.py` deals seats, tokens, KV blocks
-and time; `credits.py` says who has saved up a turn; `step_types.py` holds the data.
+and time; `credits.py` says who has saved up a turn, `be_share.py` when the oldest BE request has; `step_types.py`
+holds the data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
+from worker_svc.be_share import FULL, ShareCredit
 from worker_svc.credits import credits_after, saving_credit
 from worker_svc.step_filler import Filler, slack_ms
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
@@ -27,7 +29,12 @@ WORK_MS_PER_PREFILL_TOKEN = 0.1
 
 
 def plan_step(
-    sequences: Sequence[Held], limits: StepLimits, rules: StepRules, model: StepModel, now_ms: float
+    sequences: Sequence[Held],
+    limits: StepLimits,
+    rules: StepRules,
+    model: StepModel,
+    now_ms: float,
+    share: ShareCredit = FULL,
 ) -> StepPlan:
     """Decides who takes part in the next step and with how many tokens.
 
@@ -37,6 +44,7 @@ def plan_step(
         rules: of the policy.
         model: predicts the step's time.
         now_ms: on the clock of `arrival_ms` and `first_token_ms`.
+        share: what the last plan left of the oldest BE request's share.
 
     Returns:
         The plan. While anything is runnable its quotas are not empty (I5), and the blocks that they need, after its
@@ -44,16 +52,17 @@ def plan_step(
     """
     order = _order(sequences, rules, now_ms)
     saving = saving_credit(order) if rules.credit_batching else frozenset[int]()
-    filler = Filler(order, limits, rules, model, now_ms, saving)
+    filler = Filler(order, limits, rules, model, now_ms, share, saving)
     filler.fill()
     if saving and not filler.plan.quotas:  # those with a credit can't run: better early than idle (I5)
-        filler = Filler(order, limits, rules, model, now_ms)
+        filler = Filler(order, limits, rules, model, now_ms, share)
         filler.fill()
     plan = filler.plan
     if rules.credit_batching:
         plan.credits = credits_after(order, plan)
     plan.order = [held.handle for held in order]
     plan.planned_ms = filler.time_ms
+    filler.note_share()
     return plan
 
 

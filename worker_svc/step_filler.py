@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from worker_svc.be_share import ShareCredit, share_after
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
 
 # The constants of the default policy (design: scheduling, "The default policy `slo`").
@@ -24,6 +25,10 @@ def _runs(held: Held) -> bool:
     return held.decoding and held.resident
 
 
+def _age(held: Held) -> tuple[float, int]:
+    return held.arrival_ms, held.handle
+
+
 class Filler:
     """Deals the seats, tokens, KV blocks and time of one step to sequences, in the order in which it is asked."""
 
@@ -34,6 +39,7 @@ class Filler:
         rules: StepRules,
         model: StepModel,
         now_ms: float,
+        share: ShareCredit,
         saving: frozenset[int] = frozenset(),
     ) -> None:
         self.plan = StepPlan()
@@ -50,6 +56,9 @@ class Filler:
         self._resident = sum(1 for held in order if held.resident)
         self._evicted: set[int] = set()
         self._saving = saving
+        self._share = share
+        self._oldest: int | None = None
+        self._all_seats = self._seats
         fixed = rules.chunk_tokens if rules.chunking == "fixed" and limits.chunked_prefill else None
         self._prefill = limits.token_budget if fixed is None else fixed
         self._limit_ms, self._chunk_ms = self._time_limits()
@@ -107,13 +116,28 @@ class Filler:
             self._give_chunks([held for held in group if not held.decoding])
 
     def _give_share(self, best_effort: list[Held]) -> None:
-        """The seat that BE keeps, to the oldest that can use it: what bounds a BE request's wait (I6)."""
-        if self._rules.be_share <= 0 or self._seats < 2:
+        """The seat that BE keeps while its credit lasts, to the oldest that can use it (I6, `be_share.py`)."""
+        if self._rules.be_share <= 0 or self._all_seats < 2 or not best_effort:
+            return
+        oldest = min(best_effort, key=_age)
+        self._oldest = oldest.handle
+        if not self._share.spending:
             return
         share_tokens = max(1, int(self._rules.be_share * self._limits.token_budget))
-        for held in sorted(best_effort, key=lambda held: (held.arrival_ms, held.handle)):
+        if self._give(oldest, min(oldest.left_tokens, share_tokens)):
+            return
+        for held in sorted(best_effort, key=_age):
             if self._give(held, min(held.left_tokens, share_tokens)):
+                self._oldest = held.handle
                 return
+
+    def note_share(self) -> None:
+        """Puts into the plan what is saved up of the BE share after this step."""
+        rules, plan = self._rules, self.plan
+        plan.share = self._share
+        if rules.be_share > 0 and rules.class_tiers and self._all_seats > 1 and plan.quotas:
+            plan.share_taken = self._oldest in plan.quotas
+            plan.share = share_after(self._share, rules.be_share * self._all_seats, plan.share_taken)
 
     def _give_chunks(self, prefills: list[Held]) -> None:
         """Prefill in chunks that still end in time."""

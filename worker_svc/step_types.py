@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fairlead.steps import StepModel, StepRules
+from worker_svc.be_share import FULL, ShareCredit
 
 __all__ = ["Held", "StepLimits", "StepModel", "StepPlan", "StepRules"]
 
@@ -83,6 +84,8 @@ class StepPlan:
         evict: resident handles whose KV is dropped now, so that the first of `admit` fits.
         planned_ms: predicted step time.
         credits: what each running LS decode has saved up after this step; empty without credit batching.
+        share: what the oldest BE request has saved up after this step; the engine hands it to the next plan.
+        share_taken: that request takes part in this step.
     """
 
     quotas: dict[int, int] = field(default_factory=dict[int, int])
@@ -91,3 +94,5 @@ class StepPlan:
     evict: list[int] = field(default_factory=list[int])
     planned_ms: float = 0.0
     credits: dict[int, float] = field(default_factory=dict[int, float])
+    share: ShareCredit = FULL
+    share_taken: bool = False

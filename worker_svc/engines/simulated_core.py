@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from worker_svc.be_share import FULL
 from worker_svc.engines.base import ChangeKind
 from worker_svc.ordering import Held, StepLimits, StepModel, StepPlan, StepRules, plan_step
 
@@ -90,6 +91,7 @@ class SimulatedCore:
         self.residents = 0
         self.step_count = 0
         self.sequences: dict[int, SimulatedSequence] = {}
+        self.share = FULL
         self._seated: set[int] = set()
 
     @property
@@ -184,7 +186,8 @@ class SimulatedCore:
             self.free_blocks,
             limits.kv_block_tokens,
         )
-        plan = plan_step(list(self.sequences.values()), allowed, self.rules, self.model, now_ms)
+        plan = plan_step(list(self.sequences.values()), allowed, self.rules, self.model, now_ms, self.share)
+        self.share = plan.share
         result = StepResult(plan)
         for handle in plan.evict:
             self._evict(handle, result)
