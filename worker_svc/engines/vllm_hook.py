@@ -24,6 +24,7 @@ from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
+from worker_svc.be_share import FULL
 from worker_svc.engines.base import ChangeKind
 from worker_svc.engines.vllm_book import Book
 from worker_svc.engines.vllm_checks import StepChecker
@@ -171,6 +172,7 @@ class OrderedScheduler(RecordingScheduler):
         self.rules = StepRules()
         self._quotas: dict[str, int] = {}
         self._groups = max(1, len(self.kv_cache_config.kv_cache_groups))
+        self._share = FULL
         self._plan_ms = 0.0
         self._hook_ms = 0.0
         self._plans = 0
@@ -196,6 +198,7 @@ class OrderedScheduler(RecordingScheduler):
         self._arrange(plan)
         for handle, credit in plan.credits.items():
             self.book.by_handle[handle].held.credit = credit
+        self._share = plan.share
         self._plans += 1
         self._plan_ms += (planned - planning) * 1e3
         self._hook_ms += (time.perf_counter() - planned + planning - begun) * 1e3
@@ -221,7 +224,7 @@ class OrderedScheduler(RecordingScheduler):
             watermark_blocks=self.kv_cache_manager.watermark_blocks,
         )
         held = [entry.held for entry in self.book.by_id.values()]
-        return limits, plan_step(held, limits, self.rules, self.fit.model(), time.monotonic() * 1e3)
+        return limits, plan_step(held, limits, self.rules, self.fit.model(), time.monotonic() * 1e3, self._share)
 
     def _evict(self, limits: StepLimits, plan: StepPlan) -> tuple[StepLimits, StepPlan]:
         """Carries the plan's evictions out, but first makes sure that they free what the plan counts on.
