@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +16,13 @@ from bench.fidelity.again import simulate_again, whole
 from bench.fidelity.errors import AIM_MEDIAN, AIM_P99, Compared, compare
 from bench.fidelity.live import Live, NotIdle, run_live
 from bench.fidelity.plots import Sides, write_plot
-from bench.fidelity.recorded import RecordedRun, RecordingError, read_runs
+from bench.fidelity.recorded import RecordedRun, RecordingError, idle_delay_ms, read_runs
 from bench.overhead.report import machine
 from demo.machine import OtherCpu
 from fairlead.cli.problems import EXIT_INTERRUPTED, EXIT_USAGE, SuiteError, explain, fail, wide_console
 from fairlead.client import FairleadError
 from fairlead.load.measure import NotMeasured
+from fairlead.steps import StepModel
 from simulator.decision_log import LogError
 from simulator.worker import Network
 
@@ -39,8 +40,12 @@ def fidelity(
         str | None, typer.Option(help="Predictor of the live run; default: the configured one.")
     ] = None,
     network_ms: Annotated[
-        str, typer.Option(help="Simulated delay between scheduler and worker: least,most.")
-    ] = "0.5,1.5",
+        str | None,
+        typer.Option(
+            help="Simulated delay of a message between scheduler and worker: least,most. Default: as the idle requests "
+            "of the warm-up had it."
+        ),
+    ] = None,
     log: Annotated[
         Path | None, typer.Option(help="Folder with the decision log of an earlier live part: only simulate it.")
     ] = None,
@@ -60,10 +65,7 @@ def fidelity(
     if quick:
         live = Live(engine, policies, load, out, seats=seats, arrivals_s=min(arrivals_s, 3.0), warm_s=2.5, burst_s=1.5,
                     idle_requests=5, predictor=predictor, seed=seed)  # fmt: skip
-    try:
-        least, most = (float(piece) for piece in network_ms.split(","))
-    except ValueError:
-        fail(f"--network-ms: {network_ms!r} must be two numbers, least,most", EXIT_USAGE)
+    network = _network(network_ms)
     about: dict[str, Any] = {
         "engine": engine,
         "load": load,
@@ -75,18 +77,19 @@ def fidelity(
         if log is None:
             about |= asyncio.run(_interruptible(live, console))
         runs = read_runs(log or _own_recording(out))
-        found, sides = held_together(runs, len(policies), live.token_budget, Network(least, most))
+        found, sides, learned = held_together(runs, len(policies), live.token_budget, network)
     except (SuiteError, NotMeasured, NotIdle, RecordingError, LogError) as error:
         fail(str(error))
     except FairleadError as error:
         fail(explain(error, "the suite's scheduler"))
     except asyncio.CancelledError:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    console.print(learned.words())
     print_table(console, found)
     out.mkdir(parents=True, exist_ok=True)
     console.print(f"plot: {write_plot(sides, out / 'fidelity.png')}")
     if json_file is not None:
-        told = {"about": about | machine(), "rows": [each.to_json() for each in found]}
+        told = {"about": about | machine() | {"learned": asdict(learned)}, "rows": [each.to_json() for each in found]}
         json_file.write_text(json.dumps(told, indent=1) + "\n")
 
 
@@ -109,9 +112,36 @@ def _own_recording(out: Path) -> Path:
     return out / "decisions"
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the simulation was told of the machine, from the warm-up."""
+
+    step_model: StepModel
+    network: Network
+
+    def words(self) -> str:
+        """In a line."""
+        model = self.step_model
+        return (
+            f"from the warm-up: step {model.c0_ms:.3f} ms + {model.c1_ms_per_prefill_token:.5f} ms a prefill token + "
+            f"{model.c2_ms_per_decode:.4f} ms a decode + {model.c3_ms_per_context_token:.6f} ms a context token; "
+            f"messages {self.network.least_ms:.2f} to {self.network.most_ms:.2f} ms"
+        )
+
+
+def _network(text: str | None) -> Network | None:
+    if text is None:
+        return None
+    try:
+        least, most = (float(piece) for piece in text.split(","))
+    except ValueError:
+        fail(f"--network-ms: {text!r} must be two numbers, least,most", EXIT_USAGE)
+    return Network(least, most)
+
+
 def held_together(
-    runs: Sequence[RecordedRun], policies: int, token_budget: int, network: Network
-) -> tuple[list[Compared], Sides]:
+    runs: Sequence[RecordedRun], policies: int, token_budget: int, network: Network | None
+) -> tuple[list[Compared], Sides, Learned]:
     """The last `policies` runs of a recording, each simulated with the step times of the run before them all.
 
     Raises:
@@ -120,6 +150,7 @@ def held_together(
     if len(runs) < policies + 1:
         raise RecordingError(f"the recording has {len(runs)} runs; a warm-up and {policies} policies were expected")
     warm = runs[-policies - 1].mean_model(WARM_MS)
+    link = network or Network(*idle_delay_ms(runs[:-policies], warm))
     found: list[Compared] = []
     sides: dict[str, Any] = {}
     for run in runs[-policies:]:
@@ -127,12 +158,12 @@ def held_together(
             raise RecordingError(f"{run.policy}: nothing finished")
         live = sorted(whole(run), key=lambda each: each.arrival_ms)
         simulated, own = (
-            simulate_again(run, model, token_budget=token_budget, network=network, seed=0)
+            simulate_again(run, model, token_budget=token_budget, network=link, seed=0)
             for model in (warm, run.mean_model())
         )
         found += compare(run.policy, live, simulated, own)
         sides[run.policy] = (live, simulated)
-    return found, sides
+    return found, sides, Learned(warm, link)
 
 
 def print_table(console: Console, found: Sequence[Compared]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fairlead.steps import StepModel
 from scheduler_svc.core.types import (
@@ -61,17 +64,19 @@ class RecordedRun:
     def mean_model(self, last_ms: float | None = None) -> StepModel:
         """Mean of the models told while requests came, or in the last `last_ms` of that time.
 
+        A worker whose model did not change in that time told none: then it is the last one before.
+
         Raises:
-            RecordingError: the worker told none.
+            RecordingError: nothing arrived, or no worker was up.
         """
         arrivals = [each.arrival_ms for each in self.requests.values()]
-        if not arrivals:
-            raise RecordingError(f"{self.policy}: nothing arrived, so no step time can be learned")
+        if not arrivals or not self.models:
+            raise RecordingError(f"{self.policy}: nothing arrived or no worker was up, so no step time is known")
         end_ms = max(arrivals)
         begin_ms = min(arrivals) if last_ms is None else end_ms - last_ms
         told = [model for at_ms, model in self.models if begin_ms <= at_ms <= end_ms]
         if not told:
-            raise RecordingError(f"{self.policy}: the worker told no step-time model while requests came")
+            told = [max((each for each in self.models if each[0] <= end_ms), key=lambda each: each[0])[1]]
         count = len(told)
         return StepModel(
             sum(model.c0_ms for model in told) / count,
@@ -79,6 +84,31 @@ class RecordedRun:
             sum(model.c2_ms_per_decode for model in told) / count,
             sum(model.c3_ms_per_context_token for model in told) / count,
         )
+
+
+def idle_delay_ms(runs: Sequence[RecordedRun], model: StepModel) -> tuple[float, float]:
+    """What a message between scheduler and worker takes one way: (p10, p90), ms.
+
+    From requests that nobody shared the engine with until their first token: half of what their TTFT had beyond the
+    step that `model` expects of their prefill. It holds all that the simulator does not know of: gRPC, processes that
+    wait for a CPU, an engine that wakes up.
+
+    Raises:
+        RecordingError: there were fewer than three such requests.
+    """
+    requests = sorted((each for run in runs for each in run.requests.values()), key=lambda each: each.arrival_ms)
+    found: list[float] = []
+    busy_until_ms = -math.inf
+    for each, following in zip(requests, [*requests[1:], None], strict=True):
+        alone = following is None or each.first_ms is None or following.arrival_ms > each.first_ms
+        if each.first_ms is not None and each.arrival_ms > busy_until_ms and alone:
+            beyond_ms = each.first_ms - each.arrival_ms - model.step_ms(each.spec.prompt_tokens, 0, 0)
+            found.append(max(0.0, beyond_ms / 2))
+        busy_until_ms = max(busy_until_ms, each.last_ms or math.inf)
+    if len(found) < 3:
+        raise RecordingError("fewer than three requests had the engine to themselves; give --network-ms least,most")
+    least, most = np.percentile(found, [10, 90])
+    return float(least), float(most)
 
 
 def read_runs(path: Path) -> list[RecordedRun]:
@@ -90,7 +120,8 @@ def read_runs(path: Path) -> list[RecordedRun]:
     """
     recording = open_recording(path)
     first = recording.headers[0]
-    runs = [RecordedRun(first.policy, first.settings, first.look_ahead, list(first.workers))]
+    models = [(first.ms, up.cost) for up in first.workers]
+    runs = [RecordedRun(first.policy, first.settings, first.look_ahead, list(first.workers), models=models)]
     asked: dict[tuple[int, int], float] = {}
     for item in recording.items():
         if item.event is not None:
@@ -108,7 +139,9 @@ def _take(runs: list[RecordedRun], event: Event, at_ms: float, asked: dict[tuple
         case Arrived():
             run.requests[event.job_id] = Seen(event, at_ms)
         case PolicyChanged():
-            runs.append(RecordedRun(event.policy, event.settings, run.look_ahead, list(run.workers)))
+            runs.append(
+                RecordedRun(event.policy, event.settings, run.look_ahead, list(run.workers), models=run.models[-1:])
+            )
         case WorkerUp():
             run.workers.append(event)
             run.models.append((at_ms, event.cost))

@@ -24,6 +24,8 @@ from bench.report.table import Table
 
 SHOWN_LOADS = (0.95, 1.1)
 """Loads that the tables show, as near as there are: just before and just after requests begin to queue for good."""
+ALIKE, SHOWN_ALIKE = 1.01, 6
+"""Policies within 1 % of the best do alike; more than so many of them are not named one by one."""
 Tenants = Mapping[tuple[str, str, float, str], Mapping[str, float | None]]
 
 
@@ -40,7 +42,8 @@ def front_page(table: Table, about: About, failures: Sequence[str]) -> str:
         "![LS attainment of every policy](all_attainment.png)",
         "![Mean completion time of every policy](all_jct.png)",
         f"`{BOUNDS[0]}` and `{BOUNDS[1]}` (last lines) are bounds, no policies: the LS requests alone on the machine, "
-        "and an order that is told the true lengths.",
+        "and an order that is told the true lengths. The second is no strict one: sequences share each step, and with "
+        "many seats and few waiting another order can come out a little below it.",
         "## SLO goodput",
         f"The highest load at which {100 * ENOUGH:.0f} % of the LS requests offered meet both targets, interpolated "
         "between the loads that were run; in multiples of FCFS capacity.",
@@ -122,8 +125,8 @@ def which_policy(table: Table) -> str:
         + "; ".join(f"{trace}: {_region(table, trace)}" for trace in table.traces)
         + ".",
         f"- A cell with a dash: no policy keeps {100 * ENOUGH:.0f} % of LS within SLO on every trace at that load; "
-        "then it takes fewer requests (`overload=reject` or `relegate`, see [choices](../choices.md)) or more machines, no "
-        "other order.",
+        "then it takes fewer requests (`overload=reject` or `relegate`, see [choices](../choices.md)) or more "
+        "machines, no other order.",
         "- A policy without a predictor is the safer choice where predictions are poor; `make report` with "
         '`REPORT_OPTIONS="--prediction-tau 0.3"` shows what yours would cost.',
     ]
@@ -140,11 +143,14 @@ def _cell(table: Table, load: float, goal: Goal) -> str:
     kept = [bool(candidates(table, trace, load, goal)) for trace in table.traces]
     if not all(kept):
         return "-"
-    found = score(table, load, goal)[:3]
-    return (
-        ", ".join(f"`{name}`" + (f" (+{100 * (worse - 1):.0f} %)" if worse > 1.01 else "") for name, worse in found)
-        or "-"
+    found = score(table, load, goal)
+    alike = [name for name, worse in found if worse <= ALIKE]
+    if len(alike) > SHOWN_ALIKE:
+        return f"nearly any ({len(alike)} within 1 %)" + (f": `{BASELINE}` will do" if BASELINE in alike else "")
+    shown = ", ".join(
+        f"`{name}`" + (f" (+{100 * (worse - 1):.0f} %)" if worse > ALIKE else "") for name, worse in found[:3]
     )
+    return shown or "-"
 
 
 def _choice_loads(table: Table) -> list[float]:
