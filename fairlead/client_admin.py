@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 import grpc
 
 from fairlead.client_errors import error_from
+from fairlead.client_types import ServiceClass
 from fairlead.rpc import CHANNEL_OPTIONS
 from fairlead.v1 import admin_pb2 as admin
 from fairlead.v1 import admin_pb2_grpc
+from fairlead.v1 import types_pb2 as types
 
 TIMEOUT_S = 10.0
+_CLASSES: dict[str | None, types.ServiceClass] = {
+    None: types.SERVICE_CLASS_UNSPECIFIED,
+    "ls": types.SERVICE_CLASS_LATENCY_SENSITIVE,
+    "be": types.SERVICE_CLASS_BEST_EFFORT,
+}
 
 
 class Admin:
@@ -74,6 +82,49 @@ class Admin:
         message = admin.SetPolicyRequest(policy=policy, settings=settings)
         try:
             return self._stub.SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+
+    def why(self, request_id: str, tenant: str | None = None) -> admin.WhyResponse:
+        """Why a request, live or ended lately, ran when it did.
+
+        `tenant` says whose it is where several have a request of this id.
+
+        Raises:
+            FairleadError: `NotFound` where it is not known, or its record is gone.
+        """
+        message = admin.WhyRequest(request_id=request_id, tenant=tenant or "")
+        try:
+            return self._stub.Why(message, metadata=self._metadata, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+
+    def requests(
+        self,
+        *,
+        tenant: str = "",
+        service_class: ServiceClass | Literal["ls", "be"] | None = None,
+        worker_id: str = "",
+        state: admin.RequestState | str = admin.REQUEST_STATE_UNSPECIFIED,
+        page_size: int = 100,
+        page_token: str = "",
+    ) -> admin.ListRequestsResponse:
+        """One page of live requests, those on workers first, oldest first; without any of their text.
+
+        Args:
+            tenant, service_class, worker_id, state: only these; left out: all.
+            page_size: at most 1000.
+            page_token: `next_page_token` of the page before.
+
+        Raises:
+            FairleadError: a field does not fit.
+        """
+        message = admin.ListRequestsRequest(
+            page_size=page_size, page_token=page_token, tenant=tenant, worker_id=worker_id, state=state,
+            service_class=_CLASSES[service_class],
+        )  # fmt: skip
+        try:
+            return self._stub.ListRequests(message, metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
 

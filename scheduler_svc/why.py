@@ -115,7 +115,7 @@ class Teller:
     def _moment(self, record: Record, moment: Moment) -> admin_pb2.Moment:
         return admin_pb2.Moment(
             at_ms=moment.at_ms - record.arrived_ms,
-            kind=admin_pb2.MomentKind.Value(f"MOMENT_KIND_{moment.kind.name}"),
+            kind=f"MOMENT_KIND_{moment.kind.name}",
             worker_id=worker_id(moment.worker),
             text=moment.text,
             figures=moment.figures,
@@ -188,8 +188,8 @@ def _rank(job: Job) -> admin_pb2.RankKey:
     return admin_pb2.RankKey(tier=job.key[0], value=job.key[1], cost=job.cost)
 
 
-def _reason(hindrance: Hindrance) -> admin_pb2.HindranceReason:
-    return admin_pb2.HindranceReason.Value(f"HINDRANCE_REASON_{hindrance.name}")
+def _reason(hindrance: Hindrance) -> str:
+    return f"HINDRANCE_REASON_{hindrance.name}"
 
 
 def _times(record: Record) -> admin_pb2.RequestTimes:

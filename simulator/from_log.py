@@ -72,7 +72,7 @@ def replay(
     )
     world = World(core, _predictor(traffic, choice), seed=seed)
     for worker in traffic.workers:
-        world.at(worker.up_ms, world.add_worker, machine_of(worker.up, choice, token_budget))
+        world.at(worker.up_ms, _come_up, world, machine_of(worker.up, choice, token_budget))
     run_to_the_end(world, offered, progress)
     rules = choice.settings.step_rules(find_policies()[choice.name](choice.settings).rules())
     origin = Origin(traffic.name, choice.text, AS_RECORDED, rules.class_tiers and rules.relegate_late)
@@ -116,6 +116,10 @@ def _predictor(traffic: Traffic, choice: Choice) -> Predictor | None:
     if choice.tau == 0.0:
         return None
     return KnowingPredictor() if choice.tau == 1.0 else RecordedPredictor(traffic.answers)
+
+
+def _come_up(world: World, machine: Machine) -> None:
+    world.add_worker(machine)
 
 
 def _fresh(request: Request) -> Request:

@@ -8,8 +8,9 @@ prediction it counts as long as it had become. One of which neither is known is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fairlead.lengths import LengthDistribution
 from scheduler_svc.core.types import (
@@ -148,9 +149,8 @@ class _Reader:
                 seen.request.pauses += change is Change.PAUSED
                 seen.request.evictions += change is Change.EVICTED
 
-    def _decision(self, value: object, item: Item) -> None:
-        assert isinstance(value, dict)
-        seen = self.seen.get(value.get("job_id"))
+    def _decision(self, value: Mapping[str, Any], item: Item) -> None:
+        seen = self.seen.get(value.get("job_id", -1))
         if seen is None:
             return
         try:

@@ -54,6 +54,7 @@ def verify(recording: Recording, progress: Callable[[int], None] | None = None) 
         raise LogError(f"{header.path}: line 1: {error}") from None
     events = ticks = decisions = 0
     for item in recording.items():
+        _whole_so_far(recording)
         if item.event is not None:
             events += 1
             _give(core, item)
@@ -62,8 +63,6 @@ def verify(recording: Recording, progress: Callable[[int], None] | None = None) 
         ticks += 1
         decisions += len(made)
         values = [codec.decision_value(decision) for decision in made]
-        if recording.lost:
-            raise LogError(f"{item.where}: {recording.lost} lines before it were lost, so that it can't be verified")
         if values != list(item.decided):
             return Verified(events, ticks, decisions, _difference(item, values))
         for decision in made:
@@ -71,7 +70,14 @@ def verify(recording: Recording, progress: Callable[[int], None] | None = None) 
                 core.forget(decision.job_id)
         if progress is not None and ticks % PROGRESS_EVERY == 0:
             progress(events + ticks)
+    _whole_so_far(recording)
     return Verified(events, ticks, decisions)
+
+
+def _whole_so_far(recording: Recording) -> None:
+    if recording.lost:
+        lines = f"{recording.lost} lines were lost when it was recorded (the disk was too slow)"
+        raise LogError(f"{recording.headers[-1].path}: {lines}, so that it can't be verified")
 
 
 def _give(core: SchedulerCore, item: Item) -> None:

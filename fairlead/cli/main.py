@@ -15,7 +15,9 @@ from fairlead.cli.keys import keys
 from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.replay import replay
 from fairlead.cli.simulate import simulate
+from fairlead.cli.top import top
 from fairlead.cli.up import up
+from fairlead.cli.why import why
 
 app = typer.Typer(
     name="fairlead",
@@ -28,6 +30,8 @@ app.command()(replay)
 app.command()(simulate)
 app.add_typer(policy_app, name="policy")
 app.command()(status)
+app.command()(top)
+app.command()(why)
 app.command()(keys)
 app.command()(doctor)
 
