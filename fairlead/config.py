@@ -142,7 +142,7 @@ class SchedulerConfig(_Section):
     step_seats: Count | None = None
     """Places in a step on each worker; null: each worker's own."""
     be_share: Share = 0.05
-    """Share of a step's seats that the oldest BE request gets over time when LS would take all, one seat at most; 0: none."""
+    """Share of a step's seats that the oldest BE request gets over time, one at most; 0: none."""
     max_itl_factor: Positive = 4.0
     """Longest step while LS decodes run, in multiples of the least TPOT target among them."""
     kv_admission: Literal["auto", "none", "peak"] = "auto"
