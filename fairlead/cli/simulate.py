@@ -39,13 +39,31 @@ def simulate(
     ls_fraction: Annotated[float, typer.Option(min=0, max=1, help="Share of latency-sensitive requests.")] = 0.5,
     requests: Annotated[int, typer.Option(min=20, max=MAX_REQUESTS, help="Taken from each trace.")] = 10_000,
     workers: Annotated[int, typer.Option(min=1, max=1000, help="Workers, all alike.")] = 1,
-    seats: Annotated[int, typer.Option(min=1, max=4096, help="Sequences in a step, each worker.")] = 64,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="The machines: seats, KV tokens, token budget and step times by name (--list-profiles), or a file of "
+            "`python -m bench.step_profile`. The options below override it."
+        ),
+    ] = "design",
+    list_profiles: Annotated[
+        bool, typer.Option("--list-profiles", help="Say which profiles there are and where their figures are from.")
+    ] = False,
+    seats: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Sequences in a step, each worker; default: the profile's.")
+    ] = None,
     slots: Annotated[int | None, typer.Option(min=1, max=65536, help="Resident sequences; default 4 x seats.")] = None,
-    kv_tokens: Annotated[int, typer.Option(min=64, help="KV cache of each worker, tokens.")] = 120_000,
-    token_budget: Annotated[int, typer.Option(min=1, help="Tokens in a step.")] = 2048,
+    kv_tokens: Annotated[
+        int | None, typer.Option(min=64, help="KV cache of each worker, tokens; default: the profile's.")
+    ] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="Tokens in a step; default: the profile's.")] = None,
     step_ms: Annotated[
-        str, typer.Option(help="Step time: ms, ms a prefill token, ms a decode, ms a context token.")
-    ] = "6,0.045,0.05,0.00025",
+        str | None,
+        typer.Option(
+            help="Step time: ms, ms a prefill token, ms a decode, ms a context token; default: the profile's, "
+            "6,0.045,0.05,0.00025 of `design`."
+        ),
+    ] = None,
     slo_ttft_ms: Annotated[float, typer.Option(min=0.001, help="TTFT target of LS requests, ms.")] = 1000.0,
     slo_tpot_ms: Annotated[float, typer.Option(min=0.001, help="TPOT target of LS requests, ms.")] = 50.0,
     prediction_tau: Annotated[
@@ -102,6 +120,12 @@ def simulate(
 
     What others would have done with recorded traffic: fairlead simulate --from-log FOLDER --policy hybrid_slo,slo
     """
+    from fairlead.cli import simulate_profiles as profiles  # noqa: PLC0415 - as below
+
+    if list_profiles:
+        profiles.print_profiles()
+        return
+    machine = profiles.chosen(profile)
     if json_file is not None and not json_file.parent.is_dir():
         fail(f"--json: there is no folder {json_file.parent}", EXIT_USAGE)
     if verify and from_log is None:
@@ -114,7 +138,9 @@ def simulate(
         if verify:
             logs.run_verify(from_log, json_file)
         else:
-            logs.run_from_log(from_log, policy, token_budget=token_budget, seed=seed, json_file=json_file)
+            logs.run_from_log(
+                from_log, policy, token_budget=token_budget or machine.token_budget, seed=seed, json_file=json_file
+            )
         return
     from fairlead.cli import simulate_run as runs  # noqa: PLC0415 - NumPy and the core: only when it is called
 
@@ -125,11 +151,12 @@ def simulate(
         ls_fraction=ls_fraction,
         requests=requests,
         workers=workers,
-        seats=seats,
+        seats=seats or machine.seats,
         slots=slots,
-        kv_tokens=kv_tokens,
-        token_budget=token_budget,
-        step_ms=_numbers("--step-ms", step_ms, count=4, zero=True),
+        kv_tokens=kv_tokens or machine.kv_tokens,
+        block_tokens=machine.block_tokens,
+        token_budget=token_budget or machine.token_budget,
+        step_ms=profiles.steps_of(machine) if step_ms is None else _numbers("--step-ms", step_ms, count=4, zero=True),
         ttft_ms=slo_ttft_ms,
         tpot_ms=slo_tpot_ms,
         tau=prediction_tau,
@@ -143,8 +170,8 @@ def simulate(
     )
     if goodput and ls_fraction == 0:
         fail("--goodput needs latency-sensitive requests: set --ls-fraction above 0", EXIT_USAGE)
-    if slots is not None and slots < seats:
-        fail(f"--slots must be at least --seats ({seats}): who has a seat has a slot", EXIT_USAGE)
+    if slots is not None and slots < wish.seats:
+        fail(f"--slots must be at least --seats ({wish.seats}): who has a seat has a slot", EXIT_USAGE)
     outputs = runs.Outputs(json_file, plots, decisions)
     runs.run_simulate(wish, goodput=goodput, jobs=jobs, outputs=outputs)
 

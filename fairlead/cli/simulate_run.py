@@ -43,6 +43,7 @@ class Wish:
     seats: int
     slots: int | None
     kv_tokens: int
+    block_tokens: int
     token_budget: int
     step_ms: tuple[float, ...]
     ttft_ms: float
@@ -115,6 +116,7 @@ def make_study(wish: Wish) -> Study:
         seats=wish.seats,
         slots=wish.slots,
         kv_tokens=wish.kv_tokens,
+        block_tokens=wish.block_tokens,
         token_budget=wish.token_budget,
         step_model=StepModel(*wish.step_ms),
         ls_fraction=wish.ls_fraction,
