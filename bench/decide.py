@@ -26,6 +26,7 @@ from scheduler_svc.core.types import (
     Arrived,
     Assign,
     Change,
+    End,
     ExecutionEnded,
     Outcome,
     PolicySettings,
@@ -33,6 +34,7 @@ from scheduler_svc.core.types import (
     Stepped,
     WorkerUp,
 )
+from scheduler_svc.records import Records
 
 MODEL = "bench"
 SEATS = 64
@@ -42,10 +44,14 @@ STEP_MS = 20.0
 class Bench:
     """A core under load in virtual time; `samples` are microseconds by kind of event."""
 
-    def __init__(self, policy: str, waiting: int, workers: int, settings: PolicySettings, seed: int) -> None:
+    def __init__(
+        self, policy: str, waiting: int, workers: int, settings: PolicySettings, seed: int, *, records: bool = False
+    ) -> None:
         self._rng = random.Random(seed)
         bound = 2 * waiting + 100_000
         self._core = SchedulerCore(policy, settings, Limits(bound, bound))
+        # As the shell has them (`scheduler.why_events`, `why_finished` at their defaults).
+        self._records = Records(self._core, str, events=64, finished=1000) if records else None
         self._now_ms = 0.0
         self._jobs = 0
         self._running: dict[str, dict[int, int]] = {}
@@ -79,15 +85,21 @@ class Bench:
             self._age()
 
     def _event(self, kind: str | None, *events: object) -> None:
-        core, now_ms = self._core, self._now_ms
+        core, now_ms, records = self._core, self._now_ms, self._records
         begun = time.thread_time_ns()
         for event in events:
+            if records is not None:
+                records.saw(event, now_ms)  # pyright: ignore[reportArgumentType]
             core.handle(event, now_ms)  # pyright: ignore[reportArgumentType]
         decisions = core.tick(now_ms)
+        if records is not None:
+            records.ticked(now_ms, decisions)
         took_us = (time.thread_time_ns() - begun) / 1000
         if kind is not None:
             self.samples.setdefault(kind, []).append(took_us)
         for decision in decisions:
+            if isinstance(decision, End):
+                core.forget(decision.job_id)
             if isinstance(decision, Assign):
                 self._running[decision.worker][decision.job_id] = decision.attempt
 
@@ -139,13 +151,14 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=4_000, help="of each kind")
     parser.add_argument("--placement", default="min_load")
     parser.add_argument("--overload", default="queue", choices=("queue", "reject", "relegate"))
+    parser.add_argument("--records", action="store_true", help="keep the records of `fairlead why` beside it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
     settings = PolicySettings(placement=given.placement, overload=given.overload)
     for waiting in given.waiting:
-        bench = Bench(given.policy, waiting, given.workers, settings, given.seed)
+        bench = Bench(given.policy, waiting, given.workers, settings, given.seed, records=given.records)
         bench.run(given.events)
         rows += [_row(given.policy, waiting, kind, taken) for kind, taken in sorted(bench.samples.items())]
         every = [sample for taken in bench.samples.values() for sample in taken]
