@@ -98,7 +98,6 @@ class DecisionLog:
         self._items: deque[_Item] = deque()
         self._lost = 0
         self._ended = threading.Event()
-        self._failed = False
         self._log = get_logger("decision_log")
         # What the header of the next file says; the writer follows the events that it writes.
         self._policy: tuple[str, PolicySettings] = (core.policy.name, core.policy.settings)
@@ -147,9 +146,8 @@ class DecisionLog:
                 self._write_all()
             self._write_all()
             self._finish_file(gzip_it=False)
-        except OSError as error:
-            self._failed = True
-            self._log.error("the decision log ended: it can't be written", path=str(self._path), error=str(error))
+        except Exception as error:  # a full disk, most likely; whatever it is, serving goes on
+            self._log.error("the decision log ended: it can't be written", path=str(self._path), error=repr(error))
             while not self._ended.wait(WRITE_EVERY_S):
                 self._items.clear()
 
