@@ -2,8 +2,11 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 SEEDS ?= 1
+LOAD ?= 0.9
+REPORT_REQUESTS ?= 1000
+REPORT_SEEDS ?= 3
 
-.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict
+.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-fidelity bench-step-profile report
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +61,15 @@ bench-scheduler-capacity: setup  ## tokens and streams a second that one schedul
 
 bench-predict: setup  ## every predictor beside simple baselines on the files in FAIRLEAD_DATA (an hour of one core)
 	$(PY) -m bench.predict --out build/predict
+
+bench-fidelity: setup  ## the same requests on real vLLM and in the simulator, and the errors (3 minutes; LOAD=0.9)
+	$(PY) -m bench.fidelity --load $(LOAD) --json build/fidelity.json
+
+bench-step-profile: setup  ## step times of vLLM on this machine as a profile for `fairlead simulate --profile FILE`
+	$(PY) -m bench.step_profile --json build/step_profile.json
+
+report: setup  ## docs/report from your traces (TRACES="a.csv b.csv", else those in FAIRLEAD_DATA; REPORT_REQUESTS=2000)
+	$(PY) -m bench.report $(TRACES) --requests $(REPORT_REQUESTS) --seeds $(REPORT_SEEDS) $(REPORT_OPTIONS)
 
 clean:  ## remove what was built and installed
 	rm -rf .venv build dist *.egg-info

@@ -18,7 +18,6 @@ from bench.fidelity.live import Live, NotIdle, run_live
 from bench.fidelity.plots import Sides, write_plot
 from bench.fidelity.recorded import RecordedRun, RecordingError, idle_delay_ms, read_runs
 from bench.overhead.report import machine
-from demo.machine import OtherCpu
 from fairlead.cli.problems import EXIT_INTERRUPTED, EXIT_USAGE, SuiteError, explain, fail, wide_console
 from fairlead.client import FairleadError
 from fairlead.load.measure import NotMeasured
@@ -101,11 +100,10 @@ async def _interruptible(live: Live, console: Console) -> dict[str, Any]:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     for path in _own_recording(live.out).glob("decisions-*"):
         path.unlink()  # of an earlier call: a folder holds one recording
-    others = OtherCpu()
     told = await run_live(live, console)
-    used = others.cpus()
-    console.print(f"other programs used {used:.2f} CPUs meanwhile" if used is not None else "")
-    return asdict(told) | {"other_programs_cpus": used}
+    if told.other_programs_cpus is not None:
+        console.print(f"other programs used {told.other_programs_cpus:.2f} CPUs meanwhile")
+    return asdict(told)
 
 
 def _own_recording(out: Path) -> Path:

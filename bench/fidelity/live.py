@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from demo.machine import OtherCpu
 from fairlead.cli.suite import Suite, SuiteOptions, change, with_demo_tenants
 from fairlead.client import Admin, AsyncClient, Retry
 from fairlead.config import Config
@@ -66,6 +67,7 @@ class Told:
     idle_step_ms: float
     requests: int
     finished: dict[str, int]
+    other_programs_cpus: float | None
 
 
 async def run_live(live: Live, console: Console) -> Told:
@@ -93,6 +95,7 @@ async def run_live(live: Live, console: Console) -> Told:
 
 
 async def _all(live: Live, clients: dict[str, AsyncClient], admin: Admin, console: Console) -> Told:
+    others = OtherCpu()
     idle_plan = plan_mix([0.0] * live.idle_requests, Mixture(ls_fraction=1.0), IDLE_SEED)
     idle = await measure_idle(clients, [replace(each, max_tokens=64) for each in idle_plan], warm_up=2)
     burst = plan_mix([0.0] * 4000, Mixture(), BURST_SEED)
@@ -114,7 +117,7 @@ async def _all(live: Live, clients: dict[str, AsyncClient], admin: Admin, consol
         finished[policy] = sum(record.finished for record in records)
         console.print(f"{policy}: {finished[policy]} of {len(plan)} finished")
     await asyncio.to_thread(admin.wait_idle, IDLE_WAIT_S)
-    return Told(rate, capacity.requests_per_s, idle.ttft_ms, idle.step_ms, len(plan), finished)
+    return Told(rate, capacity.requests_per_s, idle.ttft_ms, idle.step_ms, len(plan), finished, others.cpus())
 
 
 async def _under(policy: str, live: Live, admin: Admin) -> None:
