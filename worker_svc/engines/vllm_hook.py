@@ -48,8 +48,7 @@ class RecordingScheduler(Scheduler):
         settings = cast(dict[str, Any], self.vllm_config.additional_config)[EXTRA_KEY]
         self.seats: int = settings["step_seats"]
         self.guard = ProcessGuard()
-        if settings["cpus"]:
-            os.sched_setaffinity(0, settings["cpus"])
+        self._cpus: list[int] | None = settings["cpus"]
         self.book = Book(self.block_size, self.max_model_len)
         self.fit = StepTimeFit()
         self.checker = StepChecker(self) if os.environ.get(CHECK_VARIABLE) == "1" else None
@@ -80,6 +79,11 @@ class RecordingScheduler(Scheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Notes who takes part and what the step should cost."""
+        if self._cpus:
+            # Now, not at the start: EngineCore's own threads to its front end would inherit it, and each message to or
+            # from there would interrupt a step.
+            os.sched_setaffinity(0, self._cpus)
+            self._cpus = None
         now_ms = time.monotonic() * 1e3
         self.book.refresh()
         output = super().schedule(throttle_prefills)
