@@ -224,6 +224,14 @@ class PredictorConfig(_Section):
     """Questions that may wait; more are refused, and those requests go on without a prediction."""
     threads: Count = 1
     """CPU threads of the encoder and the model."""
+    answer_within_ms: Positive = 250.0
+    """A question that waits longer is answered from the history of lengths at once."""
+    calibrate: bool = True
+    """Correct intervals from outcomes while serving, and put a predictor aside that is worse than `history`."""
+    state_dir: Path | None = None
+    """Folder that keeps what is learned while serving over a restart, one for each process; null: nothing is kept."""
+    share_text: bool = False
+    """Let `retrieval` answer a tenant from prompts of others; false: only from its own and what it was trained on."""
 
 
 class WorkerConfig(_Section):

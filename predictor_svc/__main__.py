@@ -17,6 +17,7 @@ from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from predictor_svc.predictors.base import open_predictor
 from predictor_svc.service import PredictorHost
+from predictor_svc.swapping import ModelWatch
 
 EXIT_USAGE = 2
 
@@ -35,6 +36,7 @@ def predictor(
 
     It prints one line when it serves. `history` needs nothing and learns as it goes; `encoder` reads the prompt and the
     answer so far, and makes its quantised encoder once, at the first start; `oracle` repeats operators' length hints.
+    A model that takes the old one's place in its folder serves a few seconds later, or at SIGUSR1, without a pause.
     SIGTERM or Ctrl-C answers what was asked and stops; a second one stops at once.
 
     Try: fairlead-predictor --predictor history --listen 127.0.0.1:0
@@ -68,8 +70,24 @@ async def _serve(whole: Config, config: PredictorConfig, drain_timeout_s: float)
     host = PredictorHost(config, opened, whole.telemetry)
     await host.start()
     print(f"predictor ready at {host.address} predictor={opened.name}", flush=True)
+    watch = ModelWatch(config, host)
+    _reload_on_signal(watch)
     await stop
+    await watch.stop()
     await host.drain(drain_timeout_s)
+
+
+def _reload_on_signal(watch: ModelWatch) -> None:
+    """SIGUSR1 reads the model's folder anew; what is refused changes nothing."""
+    loop = asyncio.get_running_loop()
+    loading: set[asyncio.Task[str]] = set()
+
+    def on_signal() -> None:
+        task = loop.create_task(watch.load())
+        loading.add(task)
+        task.add_done_callback(loading.discard)
+
+    loop.add_signal_handler(signal.SIGUSR1, on_signal)
 
 
 def _stop_on_signals() -> asyncio.Future[None]:

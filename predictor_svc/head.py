@@ -64,6 +64,18 @@ class HeadInputs:
     generated: Array
     prompts: Sequence[str] = ()
 
+    def take(self, index: NDArray[np.intp]) -> HeadInputs:
+        """The questions at `index`."""
+        rows = index.tolist()
+        return HeadInputs(
+            self.prompt[index],
+            self.text[index],
+            [self.facts[row] for row in rows],
+            self.progress[index],
+            self.generated[index],
+            tuple(self.prompts[row] for row in rows) if self.prompts else (),
+        )
+
 
 @dataclass(frozen=True)
 class Head:

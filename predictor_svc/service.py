@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 
 from fairlead.config import PROTOCOL_VERSION, PredictorConfig, TelemetryConfig
-from fairlead.length_wire import to_wire
-from fairlead.lengths import MAX_TOKENS
+from fairlead.length_wire import from_wire, to_wire
+from fairlead.lengths import MAX_TOKENS, LengthDistribution
 from fairlead.rpc import Server, ServicerContext, invalid, make_server, refuse
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2
-from predictor_svc.batching import Batcher, Failed, Result
-from predictor_svc.predictors.base import CannotPredict, Observed, Predictor, Question
+from predictor_svc.batching import Batcher, Failed, Late, Result
+from predictor_svc.calibration import CalibratedPredictor
+from predictor_svc.online.keeper import Keeper
+from predictor_svc.predictors.base import Answer, CannotPredict, Observed, Predictor, Question
 from predictor_svc.telemetry import PredictorTelemetry
 
 SERVICE = predictor_pb2.DESCRIPTOR.services_by_name["PredictorService"].full_name
@@ -102,8 +105,7 @@ class _Stream:
 class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
     """Serves one predictor."""
 
-    def __init__(self, predictor: Predictor, batcher: Batcher, telemetry: PredictorTelemetry) -> None:
-        self._predictor = predictor
+    def __init__(self, batcher: Batcher, telemetry: PredictorTelemetry) -> None:
         self._batcher = batcher
         self._telemetry = telemetry
         self._streams: set[_Stream] = set()
@@ -145,10 +147,15 @@ class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
     async def Describe(
         self, request: predictor_pb2.PredictorServiceDescribeRequest, context: ServicerContext
     ) -> predictor_pb2.PredictorServiceDescribeResponse:
-        """Which predictor, which protocol, which weights."""
+        """Which predictor, which protocol, which weights, and how its predictions do."""
         del request, context
+        predictor = self._batcher.predictor
+        standings = await self._batcher.run(predictor.standings) if isinstance(predictor, CalibratedPredictor) else []
         return predictor_pb2.PredictorServiceDescribeResponse(
-            predictor=self._predictor.name, protocol_version=PROTOCOL_VERSION, fingerprint=self._predictor.fingerprint
+            predictor=name_of(predictor),
+            protocol_version=PROTOCOL_VERSION,
+            fingerprint=predictor.fingerprint,
+            standings=[predictor_pb2.PredictorStanding(**asdict(one)) for one in standings],
         )
 
 
@@ -167,10 +174,18 @@ class PredictorHost:
 
     def __init__(self, config: PredictorConfig, predictor: Predictor, telemetry: TelemetryConfig | None = None) -> None:
         self._server: Server = make_server(config.listen, (SERVICE,), port_setting="predictor.listen")
-        self._batcher = Batcher(predictor, max_batch=config.max_batch, max_queued=config.max_queued)
+        asked = CalibratedPredictor(predictor) if config.calibrate and predictor.calibrated else predictor
+        self._batcher = Batcher(
+            asked,
+            max_batch=config.max_batch,
+            max_queued=config.max_queued,
+            within_s=config.answer_within_ms / 1000,
+            fallback=fallback_of(asked),
+        )
+        self._keeper = Keeper(config.state_dir, self._batcher) if config.state_dir is not None else None
         self._telemetry = open_telemetry(telemetry or TelemetryConfig(), "predictor", _now_ms)
         told = PredictorTelemetry(self._telemetry, self._batcher, predictor.name, _now_ms)
-        self._service = PredictorService(predictor, self._batcher, told)
+        self._service = PredictorService(self._batcher, told)
         predictor_pb2_grpc.add_PredictorServiceServicer_to_server(self._service, self._server.server)
 
     @property
@@ -179,7 +194,9 @@ class PredictorHost:
         return self._server.address
 
     async def start(self) -> None:
-        """Serves."""
+        """Takes back what was learned before, then serves."""
+        if self._keeper is not None:
+            await self._keeper.start()
         await self._server.start(SERVICE)
 
     async def drain(self, grace_s: float) -> None:
@@ -189,11 +206,34 @@ class PredictorHost:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._batcher.drained(), grace_s)
         await self._server.stop(grace_s)
+        if self._keeper is not None:
+            await self._keeper.stop()
         await self._batcher.stop()
         await self._telemetry.close()
         _log.info(
-            "stopped", answered=self._batcher.answered, refused=self._batcher.refused, failed=self._batcher.failed
+            "stopped",
+            answered=self._batcher.answered,
+            refused=self._batcher.refused,
+            failed=self._batcher.failed,
+            late=self._batcher.late,
         )
+
+    async def replace(self, predictor: Predictor) -> None:
+        """Asks another predictor of the same name from the next batch on; what is known of lengths stays known."""
+        asked = self._batcher.predictor
+        after = asked.around(predictor) if isinstance(asked, CalibratedPredictor) else predictor
+        await self._batcher.replace(after, fallback_of(after))
+        _log.info("another model serves", predictor=predictor.name, fingerprint=predictor.fingerprint[:16])
+
+
+def fallback_of(predictor: Predictor) -> Callable[[Question], Answer] | None:
+    """What answers questions that wait too long."""
+    return predictor.fallback if isinstance(predictor, CalibratedPredictor) else None
+
+
+def name_of(predictor: Predictor) -> str:
+    """The name that was configured."""
+    return predictor.inner.name if isinstance(predictor, CalibratedPredictor) else predictor.name
 
 
 def _now_ms() -> float:
@@ -203,6 +243,8 @@ def _now_ms() -> float:
 def _error(result: Result) -> str:
     if isinstance(result, Failed):
         return "INTERNAL"
+    if isinstance(result, Late):
+        return "OVERLOADED"
     return "INVALID" if isinstance(result, CannotPredict) else ""
 
 
@@ -237,6 +279,9 @@ def _question(request: predictor_pb2.PredictRequest) -> Question:
 def _response(query_id: int, result: Result) -> predictor_pb2.PredictResponse:
     if isinstance(result, Failed):
         return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_INTERNAL, result.detail)
+    if isinstance(result, Late):
+        detail = "it waited longer than predictor.answer_within_ms; go on without a prediction"
+        return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_OVERLOADED, detail)
     if isinstance(result, CannotPredict):
         return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_INVALID, result.detail)
     return predictor_pb2.PredictResponse(query_id=query_id, distribution=to_wire(result))
@@ -262,4 +307,16 @@ def _observed(one: predictor_pb2.Observation) -> Observed:
         prompt_tokens=one.prompt_tokens,
         output_tokens=one.output_tokens,
         ended=one.outcome == types_pb2.OUTCOME_STOP,
+        predicted=_law(one),
+        cut=one.outcome == types_pb2.OUTCOME_LENGTH,
     )
+
+
+def _law(one: predictor_pb2.Observation) -> LengthDistribution | None:
+    """The law that was told for it; None where none came along or it is none."""
+    if not one.HasField("predicted"):
+        return None
+    try:
+        return from_wire(one.predicted)
+    except ValueError:
+        return None

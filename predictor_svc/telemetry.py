@@ -13,6 +13,9 @@ from fairlead.telemetry.opening import Telemetry
 from fairlead.telemetry.traces import Trace
 from fairlead.v1 import predictor_pb2
 from predictor_svc.batching import Batcher
+from predictor_svc.calibration import EVERYONE, CalibratedPredictor, Standing
+
+MAX_MODELS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class PredictorTelemetry:
         counter(
             meter, "fairlead.predictor.questions", "{question}", "Questions, by what became of them.",
             lambda: [
-                (batcher.answered - batcher.failed, {"result": "answered"}),
+                (batcher.answered - batcher.failed - batcher.late, {"result": "answered"}),
+                (batcher.late, {"result": "late"}),
                 (batcher.refused, {"result": "refused"}),
                 (batcher.failed, {"result": "failed"}),
             ],
@@ -55,6 +59,18 @@ class PredictorTelemetry:
         gauge(
             meter, "fairlead.predictor.questions.waiting", "{question}", "Questions that wait for the model.",
             lambda: [(batcher.waiting, {})],
+        )  # fmt: skip
+        gauge(
+            meter, "fairlead.predictor.coverage_90", "1", "Told 90 % intervals that held, of about the last 500.",
+            lambda: [(one.coverage_90, {"model": one.model}) for one in _of_all(batcher)],
+        )  # fmt: skip
+        counter(
+            meter, "fairlead.predictor.drifts", "{drift}", "How often answers drifted from predictions.",
+            lambda: [(one.drifts, {"model": one.model}) for one in _of_all(batcher)],
+        )  # fmt: skip
+        gauge(
+            meter, "fairlead.predictor.put_aside", "1", "Worse than history, which answers in its place.",
+            lambda: [(one.put_aside, {"model": one.model}) for one in _of_all(batcher)],
         )  # fmt: skip
 
     def asked(self, request: predictor_pb2.PredictRequest) -> Asked | None:
@@ -86,3 +102,11 @@ class PredictorTelemetry:
             self._duration.record((now_ms - asked.at_ms) / 1000)
         if asked.trace is not None:
             asked.trace.end(now_ms, error=error)
+
+
+def _of_all(batcher: Batcher) -> list[Standing]:
+    """By model, all tenants together; few models, so that no asker can fill a metrics store."""
+    predictor = batcher.predictor
+    if not isinstance(predictor, CalibratedPredictor):
+        return []
+    return [one for one in predictor.standings() if one.tenant == EVERYONE][:MAX_MODELS]

@@ -63,8 +63,9 @@ class Shape:
 
 
 class _Writer:
-    def __init__(self, weights: Mapping[str, Array], shape: Shape) -> None:
+    def __init__(self, weights: Mapping[str, Array], shape: Shape, *, quantised: bool) -> None:
         self._weights = weights
+        self._quantised = quantised
         self._shape = shape
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
@@ -84,9 +85,12 @@ class _Writer:
         return names
 
     def linear(self, inputs: str, *layers: str) -> str:
-        """y = x W^T + b with int8 weights; several layers side by side give one output."""
+        """y = x W^T + b; several layers side by side give one output."""
         matrix = np.concatenate([self.weight(f"{layer}.weight") for layer in layers]).T
         bias = np.concatenate([self.weight(f"{layer}.bias") for layer in layers])
+        if not self._quantised:
+            product = self.node("MatMul", [inputs, self.constant(f"{layers[0]}.weight", matrix)])[0]
+            return self.node("Add", [product, self.constant(f"{layers[0]}.bias", bias)])[0]
         scale = np.maximum(np.abs(matrix).max(axis=0) / 127, 1e-12).astype(np.float32)
         quantised = np.clip(np.rint(matrix / scale), -127, 127).astype(np.int8)
         name = layers[0]
@@ -164,20 +168,23 @@ class _Writer:
         )
 
 
-def encoder_graph(weights: Mapping[str, Array], shape: Shape, pooling: Literal["mean", "cls"]) -> ModelProto:
+def encoder_graph(
+    weights: Mapping[str, Array], shape: Shape, pooling: Literal["mean", "cls"], *, quantised: bool = True
+) -> ModelProto:
     """The graph of a BERT encoder.
 
     Args:
         weights: tensors by their Hugging Face names, with or without the prefix `bert.`.
         shape: of the model.
         pooling: how the token states become one vector.
+        quantised: int8 linear layers; False: float32, to see what int8 costs. Word vectors are int8 in both.
 
     Raises:
         NotSupported: a tensor is missing.
     """
     plain = {name.removeprefix("bert."): value for name, value in weights.items()}
     return helper.make_model(
-        _Writer(plain, shape).graph(pooling),
+        _Writer(plain, shape, quantised=quantised).graph(pooling),
         opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(_FUSED, 1)],
         ir_version=9,
         producer_name="fairlead",

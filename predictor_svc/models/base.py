@@ -49,10 +49,6 @@ class Model(ABC):
     def from_tensors(cls, tensors: Tensors) -> Model:
         """From `tensors`; raises ValueError or KeyError where they are not that."""
 
-    def learn(self, prompt: Array, log_length: Array) -> None:
-        """Adds answers that have ended: vectors of their prompts [n, width] and log tokens [n]; mostly nothing."""
-        del prompt, log_length
-
 
 @dataclass(frozen=True)
 class Saved:

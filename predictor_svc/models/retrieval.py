@@ -1,7 +1,7 @@
-"""Nearest neighbours of the prompt's vector: what answers to similar prompts came to; learns as it goes (ALISE).
+"""Nearest neighbours of the prompt's vector: what answers to similar prompts came to (ALISE).
 
 The law is that of the neighbours' lengths, weighted by nearness, recalibrated on prompts that were left out; given the
-tokens out it is conditioned on them. The memory is bounded: the oldest answers go first.
+tokens out it is conditioned on them. The memory is bounded; what came while serving is held beside it, by tenant.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ class RetrievalModel(Model):
         whole = neighbour_quantiles(inputs.prompt @ self._vectors.T, self._lengths)
         return self._recalibration.applied(given_out(whole, inputs.generated), inputs.generated)
 
-    def learn(self, prompt: Array, log_length: Array) -> None:
-        """Remembers answers that have ended."""
-        self._vectors = np.concatenate((self._vectors, np.asarray(prompt, np.float32)))[-MAX_KEPT:]
-        self._lengths = np.concatenate((self._lengths, np.asarray(log_length, np.float32)))[-MAX_KEPT:]
+    def quantiles_with(self, inputs: HeadInputs, vectors: Array, lengths: Array) -> Array:
+        """The same with answers beside its own: vectors [m, width] of length 1 and log tokens [m]."""
+        near = np.concatenate((inputs.prompt @ self._vectors.T, inputs.prompt @ vectors.T), axis=1)
+        whole = neighbour_quantiles(near, np.concatenate((self._lengths, lengths)))
+        return self._recalibration.applied(given_out(whole, inputs.generated), inputs.generated)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The memory, vectors in half precision, and the recalibration."""

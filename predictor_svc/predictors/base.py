@@ -7,10 +7,12 @@ from one thread only, never from two at a time, so it needs no locks; it keeps t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
+
+from numpy.typing import NDArray
 
 from fairlead.config import ConfigError, PredictorConfig
 from fairlead.lengths import LengthDistribution
@@ -53,6 +55,8 @@ class Observed:
         output_tokens: its tokens, >= 1.
         ended: it ended by itself; False: it was cut or cancelled, so its length is "at least" this.
         prompt: its text where the observer gives it; "" where text is not kept.
+        predicted: the first law that was told for it.
+        cut: it ran to its `max_tokens`.
     """
 
     model: str
@@ -62,6 +66,8 @@ class Observed:
     output_tokens: int
     ended: bool
     prompt: str = ""
+    predicted: LengthDistribution | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,19 @@ class CannotPredict:
 
 
 Answer: TypeAlias = LengthDistribution | CannotPredict
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 class Predictor(ABC):
     """Turns questions into length distributions."""
 
     name: ClassVar[str]
+
+    calibrated: ClassVar[bool] = True
+    """Whether its intervals are corrected from outcomes while it serves."""
+
+    learns_text: ClassVar[bool] = False
+    """Whether it learns from the prompts of outcomes; else no prompt is kept for it."""
 
     @classmethod
     @abstractmethod
@@ -101,6 +114,18 @@ class Predictor(ABC):
         """Learns from real lengths; returns how many were learned from."""
         del observed
         return 0
+
+    def learned(self) -> Arrays:
+        """What it learned while serving, for a restart: named arrays of plain numbers."""
+        return {}
+
+    def relearn(self, arrays: Arrays) -> None:
+        """Takes back what `learned` gave; empty: nothing was kept.
+
+        Raises:
+            ValueError, KeyError, TypeError: arrays that are not that; nothing is taken then.
+        """
+        del arrays
 
 
 def open_predictor(config: PredictorConfig) -> Predictor:

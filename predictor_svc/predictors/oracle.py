@@ -14,6 +14,7 @@ class OraclePredictor(Predictor):
     """Answers with the question's length hint; a question without one is refused."""
 
     name: ClassVar[str] = "oracle"
+    calibrated: ClassVar[bool] = False
 
     @classmethod
     def open(cls, config: PredictorConfig) -> OraclePredictor:

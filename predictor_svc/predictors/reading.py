@@ -53,6 +53,16 @@ class ReadingPredictor(Predictor):
     def quantiles(self, inputs: HeadInputs) -> Array:
         """Quantiles of log tokens left at LEVELS, increasing; [n, len(LEVELS)]."""
 
+    @property
+    def width(self) -> int:
+        """Of a vector."""
+        return self._encoder.width
+
+    def law(self, questions: Sequence[Question], inputs: HeadInputs) -> Array:
+        """`quantiles`, where they depend on nothing else that a question says."""
+        del questions
+        return self.quantiles(inputs)
+
     def predict(self, questions: Sequence[Question]) -> list[Answer]:
         """One distribution each, conditional on the tokens out."""
         if not questions:
@@ -66,7 +76,7 @@ class ReadingPredictor(Predictor):
             progress=np.stack([self._progress(q, f) for q, (_, f) in zip(questions, prompts, strict=True)]),
             generated=np.array([question.generated_tokens for question in questions], np.float32),
         )
-        quantiles = self.quantiles(inputs)
+        quantiles = self.law(questions, inputs)
         if self._smoother is not None:
             quantiles = self._smoother.smoothed(keys, questions, quantiles)
         left = np.exp(np.clip(quantiles, -5, math.log(MAX_TOKENS)).astype(np.float64))

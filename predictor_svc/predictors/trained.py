@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,10 +16,11 @@ from predictor_svc.head import HeadInputs
 from predictor_svc.models.base import Model, Saved, load_model
 from predictor_svc.models.ensemble import EnsembleModel
 from predictor_svc.models.forest import ForestModel
-from predictor_svc.models.levels import Array
+from predictor_svc.models.levels import LEVELS, Array
 from predictor_svc.models.rank import RankModel
 from predictor_svc.models.retrieval import RetrievalModel
-from predictor_svc.predictors.base import Observed, Predictor
+from predictor_svc.online.memories import Memories
+from predictor_svc.predictors.base import Arrays, Observed, Predictor, Question
 from predictor_svc.predictors.encoder import open_encoder
 from predictor_svc.predictors.reading import ReadingPredictor
 
@@ -94,16 +96,50 @@ class RankPredictor(TrainedPredictor):
 
 
 class RetrievalPredictor(TrainedPredictor):
-    """Nearest neighbours; learns from outcomes that carry their prompt."""
+    """Nearest neighbours; learns from outcomes whose prompt it was asked about, for each tenant apart."""
 
     name: ClassVar[str] = "retrieval"
     model: ClassVar[type[Model]] = RetrievalModel
+    learns_text: ClassVar[bool] = True
+
+    def __init__(self, encoder: Encoder, saved: Saved, *, share_text: bool = False) -> None:
+        super().__init__(encoder, saved)
+        self._memories = Memories(encoder.width, shared=share_text)
+
+    @classmethod
+    def open(cls, config: PredictorConfig) -> Predictor:
+        """As every trained one; `predictor.share_text` says whether tenants share what is learned."""
+        predictor = super().open(config)
+        if isinstance(predictor, RetrievalPredictor):
+            predictor._memories = Memories(predictor.width, shared=config.share_text)
+        return predictor
+
+    def law(self, questions: Sequence[Question], inputs: HeadInputs) -> Array:
+        """Each tenant's from its own memory and the trained one."""
+        model = self._saved.model
+        result = np.empty((len(questions), len(LEVELS)), np.float32)
+        for tenant in {question.tenant for question in questions}:
+            rows = np.flatnonzero([question.tenant == tenant for question in questions])
+            own = self._memories.of(tenant)
+            part = inputs.take(rows)
+            if own is not None and isinstance(model, RetrievalModel):
+                result[rows] = model.quantiles_with(part, *own)
+            else:
+                result[rows] = model.quantiles(part)
+        return result
 
     def observe(self, observed: Sequence[Observed]) -> int:
         """Remembers answers that ended by themselves and whose prompt is known; returns how many."""
         known = [one for one in observed if one.ended and one.prompt]
-        if known:
-            vectors = np.stack([self.vector(one.prompt) for one in known])
-            lengths = np.log(np.array([one.output_tokens for one in known], np.float32))
-            self._saved.model.learn(vectors, lengths)
+        for one in known:
+            self._memories.add(one.tenant, self.vector(one.prompt), math.log(one.output_tokens))
         return len(known)
+
+    def learned(self) -> Arrays:
+        """Vectors of prompts, no text, and lengths, by tenant."""
+        return self._memories.learned()
+
+    def relearn(self, arrays: Arrays) -> None:
+        """Takes them back."""
+        if arrays:
+            self._memories = Memories.restored(arrays, self.width, shared=self._memories.shared)

@@ -71,15 +71,7 @@ class Examples:
 
     def take(self, index: Indices) -> Examples:
         """Those at `index`."""
-        inputs = HeadInputs(
-            self.inputs.prompt[index],
-            self.inputs.text[index],
-            [self.inputs.facts[i] for i in index.tolist()],
-            self.inputs.progress[index],
-            self.inputs.generated[index],
-            tuple(self.inputs.prompts[int(i)] for i in index),
-        )
-        return Examples(inputs, self.left[index], self.group[index])
+        return Examples(self.inputs.take(index), self.left[index], self.group[index])
 
     @property
     def first(self) -> NDArray[np.bool_]:

@@ -1,6 +1,8 @@
 """The predictor service over real gRPC, in this process."""
 
 import asyncio
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -12,9 +14,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import grpc
+import numpy as np
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from safetensors.numpy import load, save
 
 from fairlead.config import PROTOCOL_VERSION, PredictorConfig
 from fairlead.length_wire import from_wire
@@ -25,6 +29,7 @@ from fairlead.v1 import predictor_pb2_grpc, types_pb2
 from predictor_svc.predictors.base import Answer, CannotPredict, Predictor, Question, open_predictor
 from predictor_svc.predictors.encoder import SHIPPED_HEAD
 from predictor_svc.service import SERVICE, PredictorHost
+from predictor_svc.swapping import ModelWatch
 
 OVERLOADED = pb.PREDICTION_REFUSAL_REASON_OVERLOADED
 INVALID = pb.PREDICTION_REFUSAL_REASON_INVALID
@@ -57,7 +62,7 @@ class Held(Predictor):
 
 
 @asynccontextmanager
-async def serving(predictor: Predictor, **settings: int) -> AsyncIterator[tuple[PredictorHost, aio.Channel]]:
+async def serving(predictor: Predictor, **settings: object) -> AsyncIterator[tuple[PredictorHost, aio.Channel]]:
     host = PredictorHost(PredictorConfig(listen="127.0.0.1:0", **settings), predictor)  # type: ignore[arg-type]
     await host.start()
     channel = make_channel(host.address)
@@ -240,3 +245,109 @@ async def test_the_process_says_that_it_is_ready_and_ends_on_sigterm() -> None:
         assert len(await ask(channel, [question(1)])) == 1
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_a_question_that_waits_too_long_is_answered_from_history() -> None:
+    held = Held()
+    async with serving(held, max_batch=1, answer_within_ms=100) as (_, channel):
+        answers = await asyncio.wait_for(ask(channel, [question(i) for i in range(5)]), 5)
+        assert {from_wire(answer.distribution).source for answer in answers.values()} == {"history"}
+        held.go.set()
+        answers = await asyncio.wait_for(ask(channel, [question(99)]), 5)
+        assert from_wire(answers[99].distribution).source == ""
+
+
+async def test_what_was_learned_survives_a_restart_and_a_broken_file_harms_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    history = PredictorConfig(predictor="history")
+    ended = [
+        pb.Observation(model="demo", tenant="a", prompt_tokens=8, output_tokens=n, outcome=types_pb2.OUTCOME_STOP)
+        for n in range(1020, 1060)
+    ]
+
+    async def middle(channel: aio.Channel) -> float:
+        return from_wire((await ask(channel, [question(1, max_tokens=4096)]))[1].distribution).quantile(0.5)
+
+    async with serving(open_predictor(history), state_dir=folder) as (_, channel):
+        await predictor_pb2_grpc.PredictorServiceStub(channel).Observe(pb.ObserveRequest(observations=ended))
+        learned = await middle(channel)
+    async with serving(open_predictor(history), state_dir=folder) as (_, channel):
+        assert await middle(channel) == pytest.approx(learned) == pytest.approx(1040, rel=0.05)
+    (folder / "learned").write_bytes((folder / "learned").read_bytes()[:-9])
+    async with serving(open_predictor(history), state_dir=folder) as (_, channel):
+        assert await middle(channel) < 200
+    assert (folder / "learned.refused").exists()
+
+
+async def test_outcomes_correct_intervals_and_describe_says_how_they_do() -> None:
+    held = Held()
+    held.go.set()
+    async with serving(held) as (_, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        for round_ in range(40):
+            answers = await ask(channel, [question(i, f"{round_} {i}") for i in range(10)])
+            ended = [
+                pb.Observation(
+                    model="demo", tenant="a", prompt_tokens=8, max_tokens=512, output_tokens=80 + 5 * i,
+                    outcome=types_pb2.OUTCOME_STOP, predicted=answer.distribution,
+                )
+                for i, answer in answers.items()
+            ]  # fmt: skip
+            await stub.Observe(pb.ObserveRequest(observations=ended))
+        law = from_wire((await ask(channel, [question(1)]))[1].distribution, 512)
+        assert law.quantile(0.05) < 90, "told 50, and they came to 80 to 125"
+        assert law.quantile(0.95) > 115
+        standing = (await stub.Describe(pb.PredictorServiceDescribeRequest())).standings[0]
+        assert (standing.model, standing.outcomes) == ("demo", 400)
+
+
+async def test_another_model_takes_over_without_a_pause_and_a_damaged_one_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "head"
+    shutil.copytree(SHIPPED_HEAD, folder)
+    config = PredictorConfig(listen="127.0.0.1:0", head=folder)
+    async with serving(open_predictor(config)) as (host, channel):
+        stub = predictor_pb2_grpc.PredictorServiceStub(channel)
+        watch = ModelWatch(config, host, every_s=0.05)
+        asked = 0
+        answered = asyncio.Event()
+
+        async def go_on_asking() -> None:
+            nonlocal asked
+            while True:
+                answers = await ask(channel, [question(i, f"{asked} {i} fruits") for i in range(5)])
+                assert all(answer.HasField("distribution") for answer in answers.values())
+                asked += 1
+                answered.set()
+
+        asking = asyncio.create_task(go_on_asking())
+        first = (await stub.Describe(pb.PredictorServiceDescribeRequest())).fingerprint
+        weights = folder / "head.safetensors"
+        sound = weights.read_bytes()
+        weights.write_bytes(sound[:-1] + b"!")
+        assert "its card says otherwise" in await watch.load()
+        weights.write_bytes(b"\x80\x04" + sound[: len(sound) // 2])
+        assert "its card says otherwise" in await watch.load()
+        assert (await stub.Describe(pb.PredictorServiceDescribeRequest())).fingerprint == first
+        changed = save({name: value.astype("float16") for name, value in _other_weights(sound).items()})
+        weights.write_bytes(changed)
+        card = json.loads((folder / "card.json").read_text())
+        card["sha256"] = hashlib.sha256(changed).hexdigest()
+        (folder / "card.json").write_text(json.dumps(card))
+        for _ in range(200):
+            now = (await stub.Describe(pb.PredictorServiceDescribeRequest())).fingerprint
+            if now != first:
+                break
+            await asyncio.sleep(0.05)
+        assert now == card["sha256"]
+        answered.clear()
+        await asyncio.wait_for(answered.wait(), 10)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert asking.cancelled(), "no question went without its answer"
+        await watch.stop()
+
+
+def _other_weights(sound: bytes) -> dict[str, np.ndarray]:
+    weights = load(sound)
+    weights["ridge.bias"] = weights["ridge.bias"] + 0.5
+    return weights
