@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+from fairlead.lengths import LengthDistribution
 from scheduler_svc.core.placement import Hindrance
 from scheduler_svc.core.types import Arrived, Change, Job
 
@@ -37,6 +38,7 @@ class Moment:
         at_ms: on the shell's clock.
         worker: the core's name of it.
         others: job ids.
+        law: the length distribution from then on, and the tokens that were out.
     """
 
     at_ms: float
@@ -46,6 +48,18 @@ class Moment:
     figures: dict[str, float] = field(default_factory=dict[str, float])
     others: tuple[int, ...] = ()
     hindrance: Hindrance | None = None
+    law: tuple[LengthDistribution, int] | None = None
+
+    def all_figures(self) -> dict[str, float]:
+        """`figures`, and those of the law: worked out when somebody asks, since few requests are ever asked about."""
+        if self.law is None:
+            return self.figures
+        law, out = self.law
+        told = self.figures | {"output_tokens": float(out)}
+        for name, level in (("p10_tokens", 0.1), ("p50_tokens", 0.5), ("p90_tokens", 0.9)):
+            told[name] = float(law.quantile(level, out))
+        told["mean_remaining_tokens"] = float(law.mean_remaining(out))
+        return told
 
 
 @dataclass(slots=True, eq=False)

@@ -80,7 +80,7 @@ class Records:
         self._arriving: list[tuple[Arrived, float]] = []
         self._waiting: dict[int, None] = {}
         self._triggers: list[Event] = []
-        self._predictions: list[tuple[Record, dict[str, float]]] = []
+        self._predictions: list[tuple[Record, Moment]] = []
         self._sample_due_ms = 0.0
         self.spells: deque[tuple[float, str]] = deque([(0.0, core.policy.name)], maxlen=MOST_SPELLS)
         self.offered: Counter[str] = Counter()
@@ -161,17 +161,14 @@ class Records:
             return
         if record.predicted_ms is None:
             record.predicted_ms = at_ms
-        record.add(Moment(at_ms, Kind.PREDICTED, text=law.source, figures=figures))
-        self._predictions.append((record, figures))
+        moment = Moment(at_ms, Kind.PREDICTED, text=law.source, figures=figures)
+        record.add(moment)
+        self._predictions.append((record, moment))
 
     def _tell_predictions(self) -> None:
         """What the core made of the answers since the last tick: it has them cut at the request's bound by now."""
-        for record, figures in self._predictions:
-            law, out = record.job.distribution, record.job.output_tokens
-            figures["output_tokens"] = float(out)
-            for name, level in (("p10_tokens", 0.1), ("p50_tokens", 0.5), ("p90_tokens", 0.9)):
-                figures[name] = float(law.quantile(level, out))
-            figures["mean_remaining_tokens"] = float(law.mean_remaining(out))
+        for record, moment in self._predictions:
+            moment.law = record.job.distribution, record.job.output_tokens
         self._predictions.clear()
 
     def _stepped(self, event: Stepped, at_ms: float) -> None:

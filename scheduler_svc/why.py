@@ -118,7 +118,7 @@ class Teller:
             kind=f"MOMENT_KIND_{moment.kind.name}",
             worker_id=worker_id(moment.worker),
             text=moment.text,
-            figures=moment.figures,
+            figures=moment.all_figures(),
             others=[self._other(job_id) for job_id in moment.others],
             hindrance=None if moment.hindrance is None else _reason(moment.hindrance),
         )
