@@ -124,7 +124,7 @@ def which_policy(table: Table) -> str:
         f"- Where order is worth nothing (below), take `{BASELINE}` or leave the default: "
         + "; ".join(f"{trace}: {_region(table, trace)}" for trace in table.traces)
         + ".",
-        f"- A cell with a dash: no policy keeps {100 * ENOUGH:.0f} % of LS within SLO on every trace at that load; "
+        f"- A dash, or fewer traces: elsewhere no policy keeps {100 * ENOUGH:.0f} % of LS within SLO at that load; "
         "then it takes fewer requests (`overload=reject` or `relegate`, see [choices](../choices.md)) or more "
         "machines, no other order.",
         "- A policy without a predictor is the safer choice where predictions are poor; `make report` with "
@@ -140,17 +140,18 @@ def _region(table: Table, trace: str) -> str:
 
 
 def _cell(table: Table, load: float, goal: Goal) -> str:
-    kept = [bool(candidates(table, trace, load, goal)) for trace in table.traces]
-    if not all(kept):
+    kept = sum(bool(candidates(table, trace, load, goal)) for trace in table.traces)
+    if not kept:
         return "-"
+    where = "" if kept == len(table.traces) else f"on {kept} of {len(table.traces)} traces: "
     found = score(table, load, goal)
     alike = [name for name, worse in found if worse <= ALIKE]
     if len(alike) > SHOWN_ALIKE:
-        return f"nearly any ({len(alike)} within 1 %)" + (f": `{BASELINE}` will do" if BASELINE in alike else "")
+        return f"{where}nearly any ({len(alike)} within 1 %)" + (f": `{BASELINE}` will do" if BASELINE in alike else "")
     shown = ", ".join(
         f"`{name}`" + (f" (+{100 * (worse - 1):.0f} %)" if worse > ALIKE else "") for name, worse in found[:3]
     )
-    return shown or "-"
+    return where + shown if shown else "-"
 
 
 def _choice_loads(table: Table) -> list[float]:
