@@ -244,12 +244,12 @@ class CalibratedPredictor(Predictor):
         """
         parts = parted(arrays)
         about = {"predictor": self._inner.name, "fingerprint": self._inner.fingerprint}
-        groups, contests = restored_groups(parts.get("calibration", {}), about)
+        restored = restored_groups(parts.get("calibration", {}), about)
         if self._history is not self._inner:
             self._history.relearn(parts.get("history", {}))
-        if groups is not None:
+        if restored is not None:
             self._inner.relearn(parts.get("inner", {}))
-            self._groups, self._contests = groups, contests
+            self._groups, self._contests = restored
 
 
 def quantiles_left(law: LengthDistribution, generated: float) -> Array:

@@ -73,7 +73,7 @@ class HeadInputs:
             [self.facts[row] for row in rows],
             self.progress[index],
             self.generated[index],
-            tuple(self.prompts[row] for row in rows) if self.prompts else (),
+            tuple(self.prompts[int(row)] for row in rows) if self.prompts else (),
         )
 
 

@@ -51,14 +51,14 @@ def kept_groups(
 
 def restored_groups(
     arrays: Arrays, about: Mapping[str, str]
-) -> tuple[OrderedDict[GroupKey, Group], OrderedDict[tuple[str, str], Contest]] | tuple[None, None]:
+) -> tuple[OrderedDict[GroupKey, Group], OrderedDict[tuple[str, str], Contest]] | None:
     """From `kept_groups`; None where they are about another predictor or other weights.
 
     Raises:
         ValueError, KeyError, TypeError: arrays that are not that.
     """
     if not arrays or unpacked(arrays["about"]) != dict(about):
-        return None, None
+        return None
     groups: OrderedDict[GroupKey, Group] = OrderedDict()
     at = 0
     for (model, tenant, stage, facts), count in zip(unpacked(arrays["groups"]), arrays["counts"].tolist(), strict=True):

@@ -17,7 +17,7 @@ from predictor_svc.training.fit_ensemble import TreeSettings, fit_forest
 from tests.unit.test_predictors_models import CARD, BagOfWords
 
 LAG = 50
-FITTED = 800
+FITTED = 1500
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def coverage_after_switch(folder: Path) -> Switch:
     model: Model = fit_forest(examples, TreeSettings(shares=3, trees=8, rounds=10))
     card = {**CARD, "reads_text": False, "text_pieces": 0}
     predictor = CalibratedPredictor(ForestPredictor(BagOfWords(), Saved(model, card, "")))  # type: ignore[arg-type]
-    known = _served(predictor, code[FITTED : FITTED + 1200])
-    new = _served(predictor, other[:3400])
-    return Switch(float(known[300:].mean()), float(new[:60].mean()), float(new[2000:].mean()))
+    known = _served(predictor, code[FITTED:])
+    new = _served(predictor, other)
+    return Switch(float(known[500:].mean()), float(new[:60].mean()), float(new[2000:].mean()))
 
 
 def _rows(path: Path) -> list[Row]:
