@@ -149,7 +149,7 @@ async def test_bad_input_gets_its_typed_status_and_disturbs_nobody(suite: Suite)
             await stranger.complete("hello")
         with pytest.raises(Unauthenticated):
             await stranger.list_models()
-    with pytest.raises(InvalidRequest, match="known: .*fcfs, .*isrtf, .*slo"):
+    with pytest.raises(InvalidRequest, match=r"known: .*fcfs, .*isrtf, .*slo"):
         await suite.admin(Admin.set_policy, "best")
     check_whole("undisturbed", await good)
     assert len(suite.scheduler.shell.book.preparing) == 0
