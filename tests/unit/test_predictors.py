@@ -199,19 +199,29 @@ def test_numbers_in_the_prompt_count(encoder: EncoderPredictor) -> None:
     assert many.quantile(0.5) > 1.1 * few.quantile(0.5)
 
 
+BEGUN = (
+    ("Please write a long story about a fox.", "Once upon a time there was a fox named Anna. She lived by the river. "),
+    (
+        "Please write a short story about a fox.",
+        "A fox named Anna lived by the river. And so they all went home. The end",
+    ),
+    ("Write a poem about rain.", "The rain falls down upon the town,\n" * 6),
+    ("Can you show the 12 times table with 15 rows?", "".join(f"{n} x 12 = {12 * n}\n" for n in range(1, 12))),
+)
+
+
 def test_text_so_far_sharpens(encoder: EncoderPredictor) -> None:
-    prompt = "Please name 20 animals."
-    names = ["fox", "owl", "cat", "dog", "cow", "pig", "hen", "ant", "bee", "bat", "elk", "emu", "ram", "rat", "yak"]
-    text = "".join(f"{i}. {name}\n" for i, name in enumerate(names, 1))
-    first, again = encoder.predict(
-        [asked(prompt, prompt_tokens=8), asked(prompt, prompt_tokens=8, generated_text=text, generated_tokens=100)]
-    )
-    assert isinstance(first, LengthDistribution)
-    assert isinstance(again, LengthDistribution)
-    assert again.generated_tokens == 100
-    assert again.survival(100, 100) == 1
-    wide = first.quantile(0.9, 100) - first.quantile(0.1, 100)
-    assert again.quantile(0.9) - again.quantile(0.1) < wide
+    """Over several kinds of answer together: of a single one the text may well say that it is open how it goes on."""
+    conditioned = told = 0.0
+    for prompt, text in BEGUN:
+        first, again = encoder.predict([asked(prompt), asked(prompt, generated_text=text, generated_tokens=100)])
+        assert isinstance(first, LengthDistribution)
+        assert isinstance(again, LengthDistribution)
+        assert again.generated_tokens == 100
+        assert again.survival(100, 100) == 1
+        conditioned += first.quantile(0.9, 100) - first.quantile(0.1, 100)
+        told += again.quantile(0.9) - again.quantile(0.1)
+    assert told < 0.8 * conditioned
 
 
 def test_hostile_prompts_get_sound_answers_quickly(encoder: EncoderPredictor) -> None:
