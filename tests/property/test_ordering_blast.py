@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.property.step_checks import blocks_for, check_plan
+from worker_svc.be_share import ShareCredit
 from worker_svc.engines import simulated_core
 from worker_svc.engines.base import ChangeKind
 from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, StepResult
@@ -158,10 +159,15 @@ class Blast:
 
 
 def checked_plan(
-    sequences: Sequence[Held], limits: StepLimits, rules: StepRules, model: StepModel, now_ms: float
+    sequences: Sequence[Held],
+    limits: StepLimits,
+    rules: StepRules,
+    model: StepModel,
+    now_ms: float,
+    share: ShareCredit,
 ) -> StepPlan:
     before = [copy.copy(held) for held in sequences]
-    plan = plan_step(sequences, limits, rules, model, now_ms)
+    plan = plan_step(sequences, limits, rules, model, now_ms, share)
     assert list(sequences) == before, "plan_step changes nothing"
     check_plan(plan, before, limits, rules, model, now_ms)
     return plan

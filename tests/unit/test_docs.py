@@ -180,7 +180,7 @@ def test_make_targets_and_modules_exist(name: str) -> None:
                 part.read_text(encoding="utf-8")
                 for part in (folder.parent.glob("*.py") if folder.name == "__init__.py" else [folder])
             )
-            for option in re.findall(r"--([a-z-]+)", options):
+            for option in re.findall(r"--(?:no-)?([a-z-]+)", options):
                 assert option in source or option.replace("-", "_") in source, f"{name}: {module} has no --{option}"
 
 

@@ -48,8 +48,6 @@ def prepare(config: WorkerConfig) -> Setup:
             "'fairlead[worker-cpu]' on one without, or worker.engine: simulated"
         )
     version, cpu = _vllm_build()
-    if not cpu:
-        check_gpu()
     _check_device(version, cpu)
     folder = _model_folder(config.model)
     if folder is not None:
@@ -64,20 +62,6 @@ def prepare(config: WorkerConfig) -> Setup:
     if config.model == DEMO_MODEL and config.served_model is None:
         served = DEMO_MODEL
     return Setup(str(folder) if folder is not None else config.model, served, cpu, start_method, version)
-
-
-def check_gpu(root: Path = Path("/")) -> None:
-    """Tells before vLLM does, in one sentence, that no GPU is to be seen; raises EngineFailed.
-
-    The device files are NVIDIA's, that of Windows' Linux subsystem and AMD's; a container has them only if it was given
-    a GPU. CUDA itself is not asked: a process that has opened it can't fork an engine.
-    """
-    if not any((root / "dev" / name).exists() for name in ("nvidiactl", "dxg", "kfd")):
-        raise EngineFailed(
-            "this build of vLLM needs a GPU and none can be seen here; install its driver, under Docker also give the "
-            "container a GPU (NVIDIA Container Toolkit), or serve on CPUs: pip install 'fairlead[worker-cpu]', or "
-            "leave compose's profile `gpu` out"
-        )
 
 
 def _vllm_build() -> tuple[str, bool]:
@@ -100,7 +84,8 @@ def _check_device(version: str, cpu: bool) -> None:
     if not cpu and version != _UNKNOWN and not machine.gpu_visible():
         raise EngineFailed(
             "the installed vLLM is a build for GPUs and no GPU is visible; install 'fairlead[worker-cpu]' instead, "
-            "use worker.engine: simulated, or make the GPU visible (its driver; in Docker the NVIDIA Container Toolkit)"
+            "use worker.engine: simulated, or make the GPU visible (its driver; in Docker the NVIDIA Container Toolkit, or "
+            "leave compose's profile `gpu` out)"
         )
 
 
