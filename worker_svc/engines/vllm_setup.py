@@ -84,8 +84,8 @@ def _check_device(version: str, cpu: bool) -> None:
     if not cpu and version != _UNKNOWN and not machine.gpu_visible():
         raise EngineFailed(
             "the installed vLLM is a build for GPUs and no GPU is visible; install 'fairlead[worker-cpu]' instead, "
-            "use worker.engine: simulated, or make the GPU visible (its driver; in Docker the NVIDIA Container Toolkit, "
-            "or leave compose's profile `gpu` out)"
+            "use worker.engine: simulated, or make the GPU visible (its driver; in Docker the NVIDIA Container Toolkit,"
+            " or leave compose's profile `gpu` out)"
         )
 
 
