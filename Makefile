@@ -44,7 +44,7 @@ compose-test: setup  ## builds the images and runs compose.yaml on this machine'
 stubs: setup  ## make fairlead/v1 from protos/ again
 	$(PY) tools/make_stubs.py
 
-config-docs: setup  ## make docs/configuration.md from fairlead/config.py again
+config-docs: setup  ## make docs/configuration.md from fairlead/config again
 	$(PY) tools/make_config_docs.py
 
 protos-released: setup  ## take the contract as it is for the one that later changes must not break

@@ -1,6 +1,6 @@
 """What the services share and what a user imports.
 
-Reading guide: `client.py` is what an application uses; `config.py` states every setting and its default once;
+Reading guide: `client.py` is what an application uses; `config/` states every setting and its default once;
 `rpc.py` makes servers, channels and typed refusals; `lengths.py` is the length distribution that everything turns on;
 `v1/` holds the stubs made from `protos/`; `cli/` is the command line.
 """

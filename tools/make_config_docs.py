@@ -82,7 +82,7 @@ def fields(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo
             yield from fields(path, inner)
             continue
         if name not in described:
-            raise SystemExit(f"fairlead/config.py: {path} has no description; write a docstring under the field")
+            raise SystemExit(f"fairlead/config: {path} has no description; write a docstring under the field")
         yield path, info, described[name]
 
 
@@ -196,7 +196,7 @@ def main() -> int:
         PAGE.write_text(fresh, encoding="utf-8")
         return 0
     if written != fresh:
-        print("docs/configuration.md is not what fairlead/config.py says; run `make config-docs`", file=sys.stderr)
+        print("docs/configuration.md is not what fairlead/config says; run `make config-docs`", file=sys.stderr)
         return 1
     return 0
 
