@@ -12,7 +12,7 @@ from fairlead.config import ClassDefaults, SchedulerConfig, Tenant
 from fairlead.rpc import Refusal, invalid, read_details
 from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
-from scheduler_svc.core.admission import AdmissionRefusal, RefusalReason
+from scheduler_svc.core.admission import OF_TENANT, AdmissionRefusal
 from scheduler_svc.core.types import Arrived
 from scheduler_svc.requests import Book, Key, Request, Reservation, tokens_agree
 from scheduler_svc.shell import Shell
@@ -236,7 +236,7 @@ def _refused(refusal: AdmissionRefusal, tenant: Tenant, field: str = "input") ->
             fields=[(field, refusal.message)],
             reason=refusal.reason.value,
         )
-    of_tenant = refusal.reason is RefusalReason.TENANT_QUEUE_FULL
+    of_tenant = refusal.reason in OF_TENANT
     return Refusal(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"{refusal.message}; try again in {refusal.retry_after_ms / 1000:.1f} s",

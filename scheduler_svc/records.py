@@ -28,6 +28,7 @@ from scheduler_svc.core.types import (
     PolicyChanged,
     Predicted,
     Stepped,
+    TenantsChanged,
     WorkerLost,
     WorkerUp,
     WorkerUpdated,
@@ -96,6 +97,7 @@ class Records:
             WorkerUpdated: self._trigger,
             WorkerLost: self._worker_lost,
             PolicyChanged: self._policy_changed,
+            TenantsChanged: self._trigger,
         }
 
     def of(self, job_id: int) -> Record | None:
@@ -339,6 +341,7 @@ _WORDS: tuple[tuple[type[Any], str], ...] = (
     (WorkerLost, "it was placed anew after a worker was lost"),
     (AssignRefused, "it was placed anew after a worker did not take it"),
     (PolicyChanged, "the policy changed"),
+    (TenantsChanged, "the tenants' weights or limits changed"),
 )
 
 

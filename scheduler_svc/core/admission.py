@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from scheduler_svc.core.ledger import Ledger
+from scheduler_svc.core.types import TenantTerms
 
 
 class RefusalReason(Enum):
@@ -14,9 +16,23 @@ class RefusalReason(Enum):
 
     QUEUE_FULL = "QUEUE_FULL"
     TENANT_QUEUE_FULL = "TENANT_QUEUE_FULL"
+    TENANT_IN_FLIGHT = "TENANT_IN_FLIGHT"
+    TENANT_QUEUED_TOKENS = "TENANT_QUEUED_TOKENS"
+    TENANT_TOKEN_RATE = "TENANT_TOKEN_RATE"
     NEVER_FITS = "NEVER_FITS"
     TTFT_OUT_OF_REACH = "TTFT_OUT_OF_REACH"
     COMPLETION_OUT_OF_REACH = "COMPLETION_OUT_OF_REACH"
+
+
+OF_TENANT = frozenset(
+    {
+        RefusalReason.TENANT_QUEUE_FULL,
+        RefusalReason.TENANT_IN_FLIGHT,
+        RefusalReason.TENANT_QUEUED_TOKENS,
+        RefusalReason.TENANT_TOKEN_RATE,
+    }
+)
+"""A limit of the tenant's own: others may still ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,11 @@ class Admission:
         self._limits = limits
         self._ledger = ledger
         self._ended_ms: deque[float] = deque(maxlen=256)
+        self._terms: dict[str, TenantTerms] = {}
+
+    def tenants_changed(self, tenants: Iterable[TenantTerms]) -> None:
+        """These terms hold from now on, and no others."""
+        self._terms = {terms.name: terms for terms in tenants}
 
     def ended(self, now_ms: float) -> None:
         """A request ended."""
@@ -61,9 +82,12 @@ class Admission:
         if waiting >= limits.max_queued_requests:
             text = f"{waiting} requests wait already, of at most {limits.max_queued_requests}"
             return AdmissionRefusal(RefusalReason.QUEUE_FULL, text, self._retry_after_ms(waiting, now_ms))
-        of_tenant = self._ledger.waiting(tenant)
-        if of_tenant >= limits.max_queued_per_tenant:
-            text = f"{of_tenant} requests of {tenant!r} wait already, of at most {limits.max_queued_per_tenant}"
+        of_tenant, most = self._ledger.waiting(tenant), limits.max_queued_per_tenant
+        terms = self._terms.get(tenant)
+        if terms is not None and terms.max_queued_requests is not None:
+            most = min(most, terms.max_queued_requests)
+        if of_tenant >= most:
+            text = f"{of_tenant} requests of {tenant!r} wait already, of at most {most}"
             return AdmissionRefusal(RefusalReason.TENANT_QUEUE_FULL, text, self._retry_after_ms(of_tenant, now_ms))
         return None
 

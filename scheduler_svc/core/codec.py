@@ -30,6 +30,7 @@ from scheduler_svc.core.types import (
     Predicted,
     Reorder,
     Stepped,
+    TenantsChanged,
     WorkerLost,
     WorkerUp,
     WorkerUpdated,
@@ -49,6 +50,7 @@ _EVENTS: tuple[type[Any], ...] = (
     WorkerUpdated,
     WorkerLost,
     PolicyChanged,
+    TenantsChanged,
 )
 _DECISIONS: tuple[type[Any], ...] = (AskPrediction, Assign, Reorder, CancelOn, End, PolicyFault)
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in (*_EVENTS, *_DECISIONS)}
@@ -63,9 +65,11 @@ class CodecError(ValueError):
 
 
 def event_value(event: Event, at_ms: float, hide: Callable[[str], str] | None = None) -> dict[str, Any]:
-    """An event as JSON values; `hide` replaces the tenant's name."""
+    """An event as JSON values; `hide` replaces the names of tenants."""
     if hide is not None and isinstance(event, Arrived):
         event = replace(event, tenant=hide(event.tenant))
+    elif hide is not None and isinstance(event, TenantsChanged):
+        event = TenantsChanged(tuple(replace(each, name=hide(each.name)) for each in event.tenants))
     return {"e": type(event).__name__, "ms": at_ms, **_dump(event)}
 
 

@@ -41,6 +41,7 @@ from scheduler_svc.core.types import (
     Predicted,
     Rules,
     Stepped,
+    TenantsChanged,
     WorkerLost,
     WorkerUp,
     WorkerUpdated,
@@ -191,6 +192,8 @@ class SchedulerCore:
                 self._worker_lost(event, now_ms)
             case PolicyChanged():
                 self._policy_changed(event, now_ms)
+            case TenantsChanged():
+                self._admission.tenants_changed(event.tenants)
 
     def _arrived(self, spec: Arrived, now_ms: float) -> None:
         assert spec.job_id not in self._jobs, f"job {spec.job_id} arrived twice"

@@ -196,6 +196,36 @@ class PolicySettings(Choices):
     options: tuple[tuple[str, OptionValue], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TenantTerms:
+    """What one tenant is owed and held to; None: no bound of its own.
+
+    Attributes:
+        name: as in `Arrived.tenant`.
+        weight: of its fair share, relative to the others'.
+        max_in_flight: requests accepted and not ended.
+        max_queued_requests: requests that wait in the pool.
+        max_queued_tokens: prompt and expected output tokens of those that wait.
+        tokens_per_minute: input and output tokens that may be served to it, on average.
+        burst_tokens: tokens that it may run ahead of that; None: one minute's.
+    """
+
+    name: str
+    weight: float = 1.0
+    max_in_flight: int | None = None
+    max_queued_requests: int | None = None
+    max_queued_tokens: int | None = None
+    tokens_per_minute: float | None = None
+    burst_tokens: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantsChanged:
+    """The terms of all tenants from now on; a tenant that is not among them has the defaults."""
+
+    tenants: tuple[TenantTerms, ...]
+
+
 Event = (
     Arrived
     | Predicted
@@ -207,6 +237,7 @@ Event = (
     | WorkerUpdated
     | WorkerLost
     | PolicyChanged
+    | TenantsChanged
 )
 
 

@@ -37,6 +37,8 @@ from scheduler_svc.core.types import (
     Predicted,
     StepCost,
     Stepped,
+    TenantsChanged,
+    TenantTerms,
     WorkerLost,
     WorkerUp,
     WorkerUpdated,
@@ -60,6 +62,7 @@ EVENTS: list[Event] = [
     WorkerUpdated("w/1", StepCost(1.5), True, 0.1),
     WorkerLost("w/1"),
     PolicyChanged("slo", PolicySettings(step_seats=3, options=(("be_order", "fcfs"), ("x", 1.5), ("y", True)))),
+    TenantsChanged((TenantTerms("alice", 2.5, tokens_per_minute=600.0), TenantTerms("bob", max_in_flight=3))),
 ]
 
 
