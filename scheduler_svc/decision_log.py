@@ -29,7 +29,17 @@ from fairlead.telemetry import get_logger
 from scheduler_svc.core import codec
 from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.scheduler import SchedulerCore
-from scheduler_svc.core.types import Decision, Event, PolicyChanged, PolicySettings, WorkerLost, WorkerUp, WorkerUpdated
+from scheduler_svc.core.types import (
+    Decision,
+    Event,
+    PolicyChanged,
+    PolicySettings,
+    TenantsChanged,
+    TenantTerms,
+    WorkerLost,
+    WorkerUp,
+    WorkerUpdated,
+)
 
 MAX_QUEUED = 200_000
 """Events and ticks that wait to be written; more are lost, and the log says how many."""
@@ -101,6 +111,7 @@ class DecisionLog:
         self._log = get_logger("decision_log")
         # What the header of the next file says; the writer follows the events that it writes.
         self._policy: tuple[str, PolicySettings] = (core.policy.name, core.policy.settings)
+        self._terms: tuple[TenantTerms, ...] = ()
         self._workers: dict[str, WorkerUp] = {}
         self._segment = 0
         self._file: IO[bytes] | None = None
@@ -179,6 +190,8 @@ class DecisionLog:
         """Keeps what a header has to say up to date."""
         if isinstance(event, PolicyChanged):
             self._policy = (event.policy, event.settings)
+        elif isinstance(event, TenantsChanged):
+            self._terms = event.tenants
         elif isinstance(event, WorkerUp):
             self._workers[event.worker] = event
         elif isinstance(event, WorkerUpdated) and event.cost is not None and event.worker in self._workers:
@@ -215,6 +228,7 @@ class DecisionLog:
                 "policy": policy,
                 "settings": codec.settings_value(settings),
                 "look_ahead": self._limits.look_ahead,
+                "terms": codec.terms_value(self._terms, self._hide),
                 "workers": [codec.worker_value(up) for up in self._workers.values()],
             }
         )

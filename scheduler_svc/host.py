@@ -70,6 +70,7 @@ class SchedulerHost:
             max_queued_requests=scheduler.max_queued_requests,
             max_queued_per_tenant=scheduler.max_queued_per_tenant,
             look_ahead=scheduler.look_ahead,
+            max_queued_per_class=scheduler.max_queued_per_class,
         )
         policies = find_policies()
         settings = configured(scheduler, policies)

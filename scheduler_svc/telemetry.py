@@ -24,11 +24,21 @@ from fairlead.telemetry.metrics import TenantLabels
 from fairlead.telemetry.opening import Telemetry
 from fairlead.telemetry.traces import Trace
 from fairlead.v1 import inference_pb2, types_pb2
+from scheduler_svc.core.admission import RefusalReason
 from scheduler_svc.core.types import End, Job
 from scheduler_svc.metrics import COMPLETE, SchedulerMetrics, tpot_ms
 from scheduler_svc.requests import Request
 
-NOT_LOAD = frozenset({"INVALID_FIELD", "ID_IN_USE", "UNKNOWN_MODEL"})
+NOT_LOAD = frozenset(
+    {
+        "INVALID_FIELD",
+        "ID_IN_USE",
+        "UNKNOWN_MODEL",
+        RefusalReason.TENANT_IN_FLIGHT.value,
+        RefusalReason.TENANT_QUEUED_TOKENS.value,
+        RefusalReason.TENANT_TOKEN_RATE.value,
+    }
+)
 """Refusals that are the client's own doing: no promise of the service was missed."""
 UNKNOWN_TENANT = "unknown"
 _SAMPLING = {

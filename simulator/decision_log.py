@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from scheduler_svc.core import codec
-from scheduler_svc.core.types import Event, PolicySettings, WorkerUp
+from scheduler_svc.core.types import Event, PolicySettings, TenantTerms, WorkerUp
 
 MAX_LINE_BYTES = 64_000_000
 MARK = "fairlead_decision_log"
@@ -34,7 +34,7 @@ class Header:
     Attributes:
         segment: 1 for the first file of a recording.
         ms: on the clock of the events.
-        policy, settings, workers: in force and connected when the file was begun.
+        policy, settings, terms, workers: in force and connected when the file was begun.
     """
 
     path: Path
@@ -47,6 +47,7 @@ class Header:
     look_ahead: int
     tenants: str
     workers: tuple[WorkerUp, ...]
+    terms: tuple[TenantTerms, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ def _header(path: Path) -> Header:
             int(value["look_ahead"]),
             str(value.get("tenants", "")),
             tuple(codec.read_worker(each) for each in value["workers"]),
+            codec.read_terms(value.get("terms", [])),
         )
     except KeyError as error:
         raise LogError(f"{where}: {error.args[0]} is missing") from None

@@ -69,6 +69,8 @@ class SchedulerConfig(Section):
     """Waiting requests in all; at the bound a typed refusal with a retry delay."""
     max_queued_per_tenant: Count = 8_000
     """The same for one tenant, so that one cannot fill the queue."""
+    max_queued_per_class: Count = 8_000
+    """The same for one class (LS, BE), so that best-effort work cannot fill the queue against the rest."""
     max_prompt_bytes: Count = 1_000_000
     """A longer prompt is refused, in bytes of UTF-8."""
     default_max_tokens: Count = 512

@@ -7,7 +7,7 @@ comes in: what a worker, an engine or a plug-in said in words (`detail`) is left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from scheduler_svc.core.types import (
     Reorder,
     Stepped,
     TenantsChanged,
+    TenantTerms,
     WorkerLost,
     WorkerUp,
     WorkerUpdated,
@@ -57,6 +58,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for k
 _EVENT_NAMES = frozenset(kind.__name__ for kind in _EVENTS)
 _WITH_WORDS = (ExecutionEnded, AssignRefused, CancelRequested, End, PolicyFault)
 _SETTINGS: TypeAdapter[PolicySettings] = TypeAdapter(PolicySettings)
+_TERMS: TypeAdapter[tuple[TenantTerms, ...]] = TypeAdapter(tuple[TenantTerms, ...])
 _UP = cast("TypeAdapter[WorkerUp]", _ADAPTERS["WorkerUp"])
 
 
@@ -65,11 +67,11 @@ class CodecError(ValueError):
 
 
 def event_value(event: Event, at_ms: float, hide: Callable[[str], str] | None = None) -> dict[str, Any]:
-    """An event as JSON values; `hide` replaces the names of tenants."""
+    """An event as JSON values; `hide` replaces tenants' names."""
     if hide is not None and isinstance(event, Arrived):
         event = replace(event, tenant=hide(event.tenant))
     elif hide is not None and isinstance(event, TenantsChanged):
-        event = TenantsChanged(tuple(replace(each, name=hide(each.name)) for each in event.tenants))
+        event = TenantsChanged(_hidden(event.tenants, hide))
     return {"e": type(event).__name__, "ms": at_ms, **_dump(event)}
 
 
@@ -95,6 +97,15 @@ def worker_value(up: WorkerUp) -> dict[str, Any]:
     return _UP.dump_python(up, mode="json")
 
 
+def terms_value(terms: Iterable[TenantTerms], hide: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The terms of tenants, their names replaced by `hide`."""
+    return _TERMS.dump_python(_hidden(terms, hide), mode="json")
+
+
+def _hidden(terms: Iterable[TenantTerms], hide: Callable[[str], str]) -> tuple[TenantTerms, ...]:
+    return tuple(replace(each, name=hide(each.name)) for each in terms)
+
+
 def read_event(value: Mapping[str, Any]) -> tuple[Event, float]:
     """(event, its time in ms). Raises CodecError."""
     name = value.get("e")
@@ -107,6 +118,11 @@ def read_event(value: Mapping[str, Any]) -> tuple[Event, float]:
 def read_settings(value: object) -> PolicySettings:
     """Settings of a policy. Raises CodecError."""
     return _load(_SETTINGS, value, "settings")
+
+
+def read_terms(value: object) -> tuple[TenantTerms, ...]:
+    """The terms of tenants. Raises CodecError."""
+    return _load(_TERMS, value, "terms")
 
 
 def read_worker(value: object) -> WorkerUp:

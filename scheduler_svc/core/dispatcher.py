@@ -100,14 +100,14 @@ class Dispatcher:
     def enqueue(self, job: Job, now_ms: float) -> None:
         """Puts a new job into the pool."""
         job.key = self.guard.key(job, now_ms)
-        self._ledger.of(job).waiting += 1
+        self._ledger.waits(job)
         self.backlog(job.spec.model).put(job)
         self._stale_models[job.spec.model] = None
 
     def requeue(self, job: Job, worker: WorkerView, now_ms: float) -> None:
         """Takes a job from a worker that will not run it and puts it back into the pool."""
         worker.take(job)
-        self._ledger.of(job).running -= 1
+        self._ledger.runs_no_more(job)
         job.worker = None
         job.seated = False
         job.base_tokens = job.output_tokens
@@ -138,8 +138,10 @@ class Dispatcher:
         """A waiting LS job is BE from now on; the caller estimates it anew and gives it its key."""
         backlog = self.backlog(job.spec.model)
         backlog.take(job)
-        job.spec = replace(job.spec, latency_sensitive=False)
+        self._ledger.waits_no_more(job)
         job.relegated = True
+        job.spec = replace(job.spec, latency_sensitive=False)
+        self._ledger.waits(job)
         backlog.put(job)
 
     def key_of(self, spec: Arrived, mean_tokens: float, now_ms: float) -> tuple[float, float]:
@@ -169,14 +171,13 @@ class Dispatcher:
 
     def remove(self, job: Job, *, still_running: bool) -> CancelOn | None:
         """Takes an ending job out of pool or worker; where its worker still runs it, says how to stop it."""
-        account = self._ledger.of(job)
         if job.worker is None:
             self.backlog(job.spec.model).take(job)
-            account.waiting -= 1
+            self._ledger.waits_no_more(job)
             return None
         worker = self.workers[job.worker]
         worker.take(job)
-        account.running -= 1
+        self._ledger.runs_no_more(job)
         self.room_changed(worker)
         if not still_running:
             return None
@@ -262,9 +263,8 @@ class Dispatcher:
 
     def _assign(self, job: Job, worker: WorkerView, now_ms: float, decisions: list[Decision]) -> None:
         self.backlog(job.spec.model).take(job)
-        account = self._ledger.of(job)
-        account.waiting -= 1
-        account.running += 1
+        self._ledger.waits_no_more(job)
+        self._ledger.runs(job)
         job.worker = worker.up.worker
         job.attempt += 1
         job.base_tokens = job.output_tokens

@@ -42,6 +42,7 @@ from scheduler_svc.core.types import (
     Rules,
     Stepped,
     TenantsChanged,
+    TenantTerms,
     WorkerLost,
     WorkerUp,
     WorkerUpdated,
@@ -141,10 +142,15 @@ class SchedulerCore:
             spec: the request, once it is known: it may be impossible, or, where the choices in force say so, refused
                 because its targets are out of reach.
         """
-        refusal = self._admission.refusal_for(tenant, now_ms)
-        if refusal is not None or spec is None:
-            return refusal
-        return self._feasibility.refusal_of(spec, self.priors.distribution(spec).mean_remaining(), now_ms)
+        if spec is None:
+            return self._admission.refusal_for(tenant, now_ms)
+        mean_tokens = self.priors.distribution(spec).mean_remaining()
+        refusal = self._admission.refusal_for(tenant, now_ms, spec, spec.prompt_tokens + mean_tokens)
+        return refusal or self._feasibility.refusal_of(spec, mean_tokens, now_ms)
+
+    def terms(self, tenant: str) -> TenantTerms:
+        """What a tenant was granted."""
+        return self._admission.terms(tenant)
 
     def job(self, job_id: int) -> Job | None:
         """A job that is live, or that ended and is not forgotten."""
@@ -193,7 +199,7 @@ class SchedulerCore:
             case PolicyChanged():
                 self._policy_changed(event, now_ms)
             case TenantsChanged():
-                self._admission.tenants_changed(event.tenants)
+                self._admission.tenants_changed(event.tenants, now_ms)
 
     def _arrived(self, spec: Arrived, now_ms: float) -> None:
         assert spec.job_id not in self._jobs, f"job {spec.job_id} arrived twice"
@@ -202,7 +208,9 @@ class SchedulerCore:
         job.base_tokens = job.output_tokens = job.estimated_at = spec.received_tokens
         self._jobs[spec.job_id] = job
         self._live[spec.job_id] = job
-        self.ledger.of(job).accepted += 1
+        job.expected_tokens = spec.prompt_tokens + job.distribution.mean_remaining()
+        self.ledger.accepted(job)
+        self._admission.accepted(job, now_ms)
         if spec.expires_ms is not None:
             heappush(self._expiries, (spec.expires_ms, spec.job_id))
         self._estimate(job)
@@ -236,6 +244,7 @@ class SchedulerCore:
             if job is None or job.attempt != attempt or job.worker != event.worker:
                 continue
             began = job.output_tokens == job.base_tokens
+            job.started = True
             job.output_tokens += count
             job.last_token_ms = now_ms
             if began:
@@ -256,6 +265,7 @@ class SchedulerCore:
 
     def _changed(self, job: Job, change: Change, now_ms: float) -> None:
         job.seated = change in (Change.STARTED, Change.RESUMED)
+        job.started |= job.seated
         if change is Change.PAUSED:
             job.pauses += 1
         elif change is Change.EVICTED:
@@ -394,6 +404,6 @@ class SchedulerCore:
         job.outcome = outcome
         job.seated = False
         del self._live[job.job_id]
-        self.ledger.of(job).outcomes[outcome] += 1
-        self._admission.ended(now_ms)
+        self.ledger.ended(job, outcome)
+        self._admission.ended(job, now_ms)
         self._decisions.append(End(job.job_id, outcome, detail))
