@@ -211,6 +211,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             answered=link.answered,
             late_or_missing=link.missing,
             in_flight=link.in_flight,
+            replicas=len(link.replicas),
+            replicas_connected=link.replicas_connected,
         )
 
 

@@ -23,6 +23,7 @@ from scheduler_svc.core.types import Outcome
 from scheduler_svc.decision_log import DecisionLog, LogSettings
 from scheduler_svc.epoch import default_state_dir, next_epoch
 from scheduler_svc.intake import Intake
+from scheduler_svc.names import check_addresses
 from scheduler_svc.plugins import find_placements, find_policies
 from scheduler_svc.policy_settings import configured
 from scheduler_svc.predictor_link import PredictorLink
@@ -32,7 +33,7 @@ from scheduler_svc.service import InferenceService
 from scheduler_svc.shell import Shell
 from scheduler_svc.telemetry import SchedulerTelemetry
 from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
-from scheduler_svc.worker_pool import WorkerPool, check_addresses
+from scheduler_svc.worker_pool import WorkerPool
 
 LAST_WRITES_WITHIN_S = 2.0
 
@@ -64,7 +65,9 @@ class SchedulerHost:
         self, config: Config, *, patience: Patience | None = None, clock_ms: Callable[[], float] = monotonic_ms
     ) -> None:
         scheduler = config.scheduler
-        check_addresses(scheduler.workers)
+        check_addresses(scheduler.workers, "scheduler.workers")
+        if scheduler.predictor is not None:
+            check_addresses([scheduler.predictor], "scheduler.predictor")
         authenticator = Authenticator(config.tenants)
         limits = Limits(
             max_queued_requests=scheduler.max_queued_requests,
@@ -111,7 +114,9 @@ class SchedulerHost:
         )
         self.predictor: PredictorLink | None = None
         if scheduler.predictor is not None:
-            self.predictor = PredictorLink(scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000)
+            self.predictor = PredictorLink(
+                scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000, scheduler.resolve_every_s
+            )
             shell.forecaster = self.predictor
         if telemetry.metrics is not None:
             telemetry.metrics.observe(shell, self._pool, self.predictor)

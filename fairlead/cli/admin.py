@@ -125,6 +125,8 @@ def status(tenant: TenantName = None, key: Key = None, address: Address = None, 
     console.print(f"policy [bold]{found.policy}[/], up {found.uptime_s:.0f} s{draining}")
     predictor = found.predictor
     state = "connected" if predictor.connected else "not connected"
+    if predictor.replicas > 1:
+        state = f"{predictor.replicas_connected} of {predictor.replicas} replicas connected"
     console.print(
         f"predictor {predictor.predictor or '-'} {state}, {predictor.answered} answered, "
         f"{predictor.late_or_missing} late or missing, {predictor.in_flight} in flight"

@@ -22,9 +22,9 @@ class SchedulerConfig(Section):
     workers: tuple[str, ...] = ("127.0.0.1:7602",)
     """host:port of each worker, or a DNS name that stands for several (`dns:///worker:7602`)."""
     predictor: str | None = "127.0.0.1:7601"
-    """host:port of the predictor; null: class priors alone."""
+    """host:port of the predictor, or a DNS name of several replicas (`dns:///predictor:7601`); null: class priors."""
     resolve_every_s: Positive = 3.0
-    """How often DNS names among the workers are asked again."""
+    """How often DNS names of workers and predictors are asked again."""
     window_tokens: Count = 50
     """Tokens after which a running request is estimated again."""
     repredict: Literal["auto", "always", "never"] = "auto"

@@ -208,18 +208,22 @@ class OutcomeCount(_message.Message):
     def __init__(self, outcome: _Optional[_Union[_types_pb2.Outcome, str]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class PredictorStatus(_message.Message):
-    __slots__ = ("connected", "predictor", "answered", "late_or_missing", "in_flight")
+    __slots__ = ("connected", "predictor", "answered", "late_or_missing", "in_flight", "replicas", "replicas_connected")
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     PREDICTOR_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
     LATE_OR_MISSING_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     connected: bool
     predictor: str
     answered: int
     late_or_missing: int
     in_flight: int
-    def __init__(self, connected: _Optional[bool] = ..., predictor: _Optional[str] = ..., answered: _Optional[int] = ..., late_or_missing: _Optional[int] = ..., in_flight: _Optional[int] = ...) -> None: ...
+    replicas: int
+    replicas_connected: int
+    def __init__(self, connected: _Optional[bool] = ..., predictor: _Optional[str] = ..., answered: _Optional[int] = ..., late_or_missing: _Optional[int] = ..., in_flight: _Optional[int] = ..., replicas: _Optional[int] = ..., replicas_connected: _Optional[int] = ...) -> None: ...
 
 class SetPolicyRequest(_message.Message):
     __slots__ = ("policy", "settings")

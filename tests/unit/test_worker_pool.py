@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from fairlead.config import Config, ConfigError, SchedulerConfig, Tenant
 from scheduler_svc.host import SchedulerHost
+from scheduler_svc.names import check_addresses, resolve
 from scheduler_svc.worker_link import WorkerLink
-from scheduler_svc.worker_pool import WorkerPool, check_addresses, resolve
+from scheduler_svc.worker_pool import WorkerPool
 
 
 @dataclass
@@ -92,7 +93,7 @@ async def test_the_systems_resolver_is_asked() -> None:
 @pytest.mark.parametrize("address", ["", "host", "host:", "host:x", ":7", "host:0", "host:70000", "dns:///:7"])
 def test_what_is_no_address_is_refused_at_the_start(address: str) -> None:
     with pytest.raises(ConfigError, match="neither host:port nor dns:///name:port"):
-        check_addresses(["good:1", "dns:///good:1", "[::1]:7", address])
+        check_addresses(["good:1", "dns:///good:1", "[::1]:7", address], "scheduler.workers")
 
 
 @pytest.mark.parametrize(
