@@ -3,7 +3,7 @@
 The scheduler never waits for an answer. A question is in flight at most `timeout_s`; one that no replica can take, or
 that meets the bound, is answered "none" at once. A name may stand for several replicas (`dns:///name:port`): all
 questions about one request go to the same one, which keeps its prompt, unless that one is much busier than another;
-where a stream breaks or a replica is full, its open questions go to another at once. Every replica is told every outcome.
+where a stream breaks or a replica is full, its open questions go to another at once. Each is told every outcome.
 """
 
 from __future__ import annotations
