@@ -57,6 +57,12 @@ class SchedulerConfig(Section):
     """Ask the predictor about every request, about those that look long, or about those that turn out long."""
     predict_tokens: Count = 100
     """What counts as long under `predict: skip` and `delay`, output tokens."""
+    fair_shares: Literal["auto", "on", "off"] = "auto"
+    """Tenants share what is served by their weights, inside each class; auto: as the policy has it (`slo`: on)."""
+    fair_bound_tokens: Count = 8_192
+    """A tenant ahead by more weighted tokens than this yields; inside it the policy's order stands."""
+    output_token_weight: Count = 4
+    """Input tokens that an output token counts in a fair share."""
     class_tiers: bool | None = None
     """An ingredient of a step's rules; null: as the policy has it. LS before BE at each step."""
     relegate_late: bool | None = None

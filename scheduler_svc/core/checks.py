@@ -39,7 +39,7 @@ def check_choices(choices: Choices, *, repredict: str, placements: Collection[st
         value = getattr(choices, name)
         if value not in allowed:
             raise BadChoice(name, f"unknown choice {value!r}; known: {', '.join(allowed)}")
-    for name, least in (("chunk_tokens", 1), ("predict_tokens", 1), ("min_chunk_tokens", 0)):
+    for name, least in _LEAST.items():
         value = getattr(choices, name)
         if value is not None and not least <= value <= 1_000_000:
             raise BadChoice(name, f"must be {least} to 1000000, got {value}")
@@ -57,7 +57,9 @@ def check_choices(choices: Choices, *, repredict: str, placements: Collection[st
         raise BadChoice("predict", f"repredict {repredict!r} {what}, so {choices.predict!r} has no say; use 'auto'")
 
 
-def check_with_policy(choices: Choices, policy: str, rules: Rules, *, knows_classes: bool, asks: bool) -> None:
+def check_with_policy(
+    choices: Choices, policy: str, rules: Rules, *, knows_classes: bool, classes_apart: bool, asks: bool
+) -> None:
     """Whether the choices make sense with a policy.
 
     Args:
@@ -65,6 +67,7 @@ def check_with_policy(choices: Choices, policy: str, rules: Rules, *, knows_clas
         policy: its name.
         rules: what it has without them.
         knows_classes: it orders LS and BE differently.
+        classes_apart: it puts every LS request before every BE request.
         asks: it wants predictions.
 
     Raises:
@@ -83,6 +86,12 @@ def check_with_policy(choices: Choices, policy: str, rules: Rules, *, knows_clas
             name,
             f"policy {policy!r} knows no classes, so a request that becomes best-effort would stand where it stood; "
             f"choose a policy that orders LS before BE, or overload 'reject'",
+        )
+    if choices.fair_shares == "on" and knows_classes and not classes_apart:
+        raise BadChoice(
+            "fair_shares",
+            f"policy {policy!r} weighs LS and BE requests against each other, so that a tenant's yielding would put BE "
+            "before LS; choose a policy that knows no classes, or one with LS before BE (slo, priority)",
         )
     if choices.class_tiers and not rules.displace:
         raise BadChoice("class_tiers", f"tiers reorder what runs, but under policy {policy!r} who runs, runs on")
@@ -108,13 +117,22 @@ def check_settings(settings: PolicySettings, policy: Policy, placements: Collect
         rules = guard.rules()
         blind = guard.key(jobs[0], 0.0) == guard.key(jobs[1], 0.0) and not rules.class_tiers
         asks = any(guard.wants_prediction(job, 0) for job in jobs)
-        check_with_policy(settings, policy.name, rules, knows_classes=not blind, asks=asks)
+        check_with_policy(
+            settings, policy.name, rules, knows_classes=not blind, classes_apart=policy.classes_apart, asks=asks
+        )
 
 
 CHOICES = tuple(Choices.__dataclass_fields__)
 """Every setting that combines with any policy."""
 
-_NUMBERS = frozenset(("chunk_tokens", "predict_tokens", "min_chunk_tokens"))
+_LEAST = {
+    "chunk_tokens": 1,
+    "predict_tokens": 1,
+    "min_chunk_tokens": 0,
+    "fair_bound_tokens": 1,
+    "output_token_weight": 1,
+}
+_NUMBERS = frozenset(_LEAST)
 _SWITCHES = frozenset(("class_tiers", "relegate_late", "hold_be_decodes"))
 _WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 

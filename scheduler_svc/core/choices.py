@@ -13,6 +13,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "batching": ("rank", "credit"),
     "overload": ("queue", "reject", "relegate"),
     "predict": ("always", "skip", "delay"),
+    "fair_shares": ("auto", "on", "off"),
 }
 """The names of each choice whose set is closed; placements are found by entry point."""
 
@@ -35,6 +36,9 @@ class Choices:
         placement: which worker takes a request, by name.
         predict: ask about every request, only about those that look long, or only about those that turn out long.
         predict_tokens: what counts as long under `predict: skip` and `delay`, output tokens.
+        fair_shares: whether tenants share what is served by their weights; auto: as the policy has it.
+        fair_bound_tokens: weighted tokens inside which the policy's order stands before fairness.
+        output_token_weight: input tokens that an output token counts.
         class_tiers, relegate_late, hold_be_decodes, min_chunk_tokens: ingredients of the step's rules (see
             `fairlead.steps.StepRules`); None: as the policy has them.
     """
@@ -48,6 +52,9 @@ class Choices:
     placement: str = "min_load"
     predict: str = "always"
     predict_tokens: int = 100
+    fair_shares: str = "auto"
+    fair_bound_tokens: int = 8_192
+    output_token_weight: int = 4
     class_tiers: bool | None = None
     relegate_late: bool | None = None
     hold_be_decodes: bool | None = None

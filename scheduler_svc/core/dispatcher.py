@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from fairlead.lengths import LengthDistribution
 from scheduler_svc.core.backlog import Backlog
+from scheduler_svc.core.fairness import FairRules, FairShares, Group
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.placement import Gate
 from scheduler_svc.core.placements import Placement
+from scheduler_svc.core.placing import Round
 from scheduler_svc.core.policies import Policy, Room
 from scheduler_svc.core.policies.guard import PolicyGuard
 from scheduler_svc.core.types import Arrived, Assign, CancelOn, Decision, Job, PolicySettings, Reorder, WorkerUp
-from scheduler_svc.core.workers import WorkerView
-
-MEMORY_TRIES = 8
-"""Waiting jobs of one tier that are tried in turn, where the best one's predicted memory does not fit."""
+from scheduler_svc.core.workers import Key, WorkerView
 
 
 class Dispatcher:
@@ -28,12 +28,19 @@ class Dispatcher:
         workers: by name of incarnation.
         guard: asks the policy in force.
         rules: how a step is filled under the policy and the choices in force.
+        fair: the tenants' counters.
     """
 
     def __init__(
-        self, policy: Policy, ledger: Ledger, look_ahead: int, placements: Mapping[str, type[Placement]]
+        self,
+        policy: Policy,
+        ledger: Ledger,
+        look_ahead: int,
+        placements: Mapping[str, type[Placement]],
+        weight: Callable[[str], float] = lambda _: 1.0,
     ) -> None:
         self.workers: dict[str, WorkerView] = {}
+        self.fair = FairShares(weight, self._crossed)
         self._look_ahead = look_ahead
         self._placements = placements
         self._take_policy(policy)
@@ -64,17 +71,26 @@ class Dispatcher:
         """Whether predicted KV peaks decide who enters."""
         return self._gate.reckons_memory
 
-    def _take_policy(self, policy: Policy) -> None:
+    def _take_policy(self, policy: Policy) -> bool:
+        """True where the counters of fairness begin anew."""
         settings = policy.settings
         self.guard = PolicyGuard(policy)
         self.rules = settings.step_rules(self.guard.rules())
         self._gate = Gate(self._look_ahead, self._placements[settings.placement](), policy, self.rules, settings)
         for worker in self.workers.values():
             worker.entry = None
+        return self.fair.take_rules(FairRules.of(settings, fair=policy.fair_shares, apart=policy.classes_apart))
 
-    def set_policy(self, policy: Policy) -> None:
+    def set_policy(self, policy: Policy, live: Iterable[Job]) -> None:
         """Takes another policy; the caller gives every live job its new key."""
-        self._take_policy(policy)
+        if self._take_policy(policy):
+            for job in live:
+                self.fair.begins_anew(job)
+        for backlog in self._backlogs.values():
+            backlog.regroup()
+        for worker in self.workers.values():
+            for job in worker.jobs.values():
+                worker.rekey(job, self.fair.band_of(job))
         self._planned_ms.clear()
         self._stale_workers.update(dict.fromkeys(self.workers))
         self._stale_models.update(dict.fromkeys(self._backlogs))
@@ -101,6 +117,7 @@ class Dispatcher:
         """Puts a new job into the pool."""
         job.key = self.guard.key(job, now_ms)
         self._ledger.waits(job)
+        self.fair.waits(job)
         self.backlog(job.spec.model).put(job)
         self._stale_models[job.spec.model] = None
 
@@ -108,6 +125,7 @@ class Dispatcher:
         """Takes a job from a worker that will not run it and puts it back into the pool."""
         worker.take(job)
         self._ledger.runs_no_more(job)
+        self.fair.leaves(job)
         job.worker = None
         job.seated = False
         job.base_tokens = job.output_tokens
@@ -122,8 +140,25 @@ class Dispatcher:
         if job.worker is None:
             self.backlog(job.spec.model).rekey(job, key)
             return
-        self.workers[job.worker].rekey(job, key)
+        job.key = key
+        self.workers[job.worker].rekey(job)
         self._stale_workers[job.worker] = None
+
+    def rank_of(self, job: Job) -> Key:
+        """Where a live job stands in the whole order: its band of fairness, then the policy's key."""
+        return (self.fair.band_of(job), *job.key) if job.worker is None else self.workers[job.worker].rank_of(job)
+
+    def _crossed(self, model: str, group: Group) -> None:
+        """A tenant has entered another band: what it has waiting moves."""
+        self.backlog(model).reband(group)
+        self._stale_models[model] = None
+
+    def seat_changed(self, job: Job) -> None:
+        """A placed job got a seat, or lost it."""
+        if job.seated:
+            self.fair.seated(job)
+        else:
+            self.fair.paused(job)
 
     def recount(self, job: Job) -> None:
         """A job was estimated anew, or began its answer: what it adds to the sums is another."""
@@ -139,17 +174,20 @@ class Dispatcher:
         backlog = self.backlog(job.spec.model)
         backlog.take(job)
         self._ledger.waits_no_more(job)
+        self.fair.leaves(job)
         job.relegated = True
         job.spec = replace(job.spec, latency_sensitive=False)
+        job.charged = 0.0
         self._ledger.waits(job)
+        self.fair.waits(job)
         backlog.put(job)
 
-    def key_of(self, spec: Arrived, mean_tokens: float, now_ms: float) -> tuple[float, float]:
+    def key_of(self, spec: Arrived, mean_tokens: float, now_ms: float) -> Key:
         """Where a request would stand if it came now and were as long as is expected."""
         job = Job(spec, now_ms, LengthDistribution.from_point(mean_tokens))
         workers = self.workers_of(spec.model)
         job.cost = self.guard.cost(job, workers[0].pace(self.rules)) if workers else 0.0
-        return self.guard.key(job, now_ms)
+        return (self.fair.band_of(job), *self.guard.key(job, now_ms))
 
     def ids_by_place(self) -> list[int]:
         """Every live job, those of one place together: what is refreshed at once then concerns few workers."""
@@ -166,7 +204,7 @@ class Dispatcher:
         """What waits for a model."""
         found = self._backlogs.get(model)
         if found is None:
-            found = self._backlogs[model] = Backlog()
+            found = self._backlogs[model] = Backlog(self.fair.group, partial(self.fair.band, model))
         return found
 
     def remove(self, job: Job, *, still_running: bool) -> CancelOn | None:
@@ -174,10 +212,12 @@ class Dispatcher:
         if job.worker is None:
             self.backlog(job.spec.model).take(job)
             self._ledger.waits_no_more(job)
+            self.fair.leaves(job)
             return None
         worker = self.workers[job.worker]
         worker.take(job)
         self._ledger.runs_no_more(job)
+        self.fair.leaves(job)
         self.room_changed(worker)
         if not still_running:
             return None
@@ -201,28 +241,21 @@ class Dispatcher:
         workers = self.workers_of(model)
         if not backlog or not workers:
             return
-        oldest = backlog.oldest_best_effort() if self.rules.be_share > 0 else None
-        for worker in workers:
-            if oldest is not None and self._gate.has_share_room(worker, oldest):
-                self._assign(oldest, worker, now_ms, decisions)
-                oldest = backlog.oldest_best_effort()
+        placing = Round(
+            backlog, workers, self._gate, self.fair, lambda job, worker: self._assign(job, worker, now_ms, decisions)
+        )
+        if self.rules.be_share > 0:
+            placing.share()
         if self.guard.plan_head():
             self._plan(model, backlog, workers, now_ms)
         if self._gate.placement.longest_first:
-            self._place_longest_first(backlog, workers, now_ms, decisions)
-        tier: float | None = None
-        while True:
-            candidates = list(islice(backlog.best_first(tier), MEMORY_TRIES))
-            if not candidates:
-                return
-            tier = candidates[0].key[0]
-            if not self._place_one(candidates, tier, workers, now_ms, decisions):
-                tier += 1.0
+            placing.longest_first()
+        placing.in_order()
 
     def _plan(self, model: str, backlog: Backlog, workers: list[WorkerView], now_ms: float) -> None:
         """Has the policy order the first of what waits together: if one could be placed now, and not too often."""
         head = list(islice(backlog.best_first(), self.guard.plan_head()))
-        if not head or self._gate.choose(head[0], workers) is None:
+        if not head or self._gate.choose(head[0], self.rank_of(head[0]), workers) is None:
             return
         since_ms = now_ms - self._planned_ms.get(model, -math.inf)
         if head[0].state is not None and since_ms < self.guard.plan_every_ms():
@@ -235,32 +268,6 @@ class Dispatcher:
             job.state = float(self._plans)
             self.rekey(job, now_ms)
 
-    def _place_longest_first(
-        self, backlog: Backlog, workers: list[WorkerView], now_ms: float, decisions: list[Decision]
-    ) -> None:
-        """Whom the order lets in at once goes in by work, longest first; who they are is still the order's."""
-        free = sum(self._gate.free_seats(worker) for worker in workers)
-        for job in sorted(islice(backlog.best_first(), free), key=lambda job: (-job.remaining_mean, job.job_id)):
-            worker = self._gate.choose(job, workers)
-            if worker is not None:
-                self._assign(job, worker, now_ms, decisions)
-
-    def _place_one(
-        self, candidates: list[Job], tier: float, workers: list[WorkerView], now_ms: float, decisions: list[Decision]
-    ) -> bool:
-        """Places the first of `candidates` in `tier` that finds room; False where none does."""
-        widest = self._gate.widest(workers)
-        for job in candidates:
-            if job.key[0] != tier:
-                return False
-            if job.key >= widest[0 if job.spec.latency_sensitive else 1]:
-                continue
-            worker = self._gate.choose(job, workers)
-            if worker is not None:
-                self._assign(job, worker, now_ms, decisions)
-                return True
-        return False
-
     def _assign(self, job: Job, worker: WorkerView, now_ms: float, decisions: list[Decision]) -> None:
         self.backlog(job.spec.model).take(job)
         self._ledger.waits_no_more(job)
@@ -270,7 +277,8 @@ class Dispatcher:
         job.base_tokens = job.output_tokens
         if job.first_assigned_ms is None:
             job.first_assigned_ms = now_ms
-        worker.put(job)
+        worker.put(job, self.fair.band_of(job))
+        self.fair.places(job)
         decisions.append(
             Assign(
                 job.job_id,

@@ -77,7 +77,7 @@ def hindrances(dispatcher: Dispatcher, job: Job, most: int | None = None) -> lis
 
 
 def _of(dispatcher: Dispatcher, worker: WorkerView, job: Job) -> Hindrance:
-    found = dispatcher.gate.hindrance(worker, job)
+    found = dispatcher.gate.hindrance(worker, job, dispatcher.rank_of(job))
     # The worker has room by every rule, yet the job waits: only the first few of a tier are tried when memory is short.
     return found or Hindrance.BEHIND_OTHERS
 

@@ -27,6 +27,8 @@ class Job:
         remaining_mean, remaining_sd: of the tokens still to come; 0 unless the choices in force reckon with work.
         expected_tokens: prompt and expected answer, as reckoned at its arrival.
         started: its prompt was begun on some worker.
+        unserved: it waits in the pool, or holds no seat on its worker; kept by `fairness.py`, as the next.
+        charged: weighted tokens that its tenant's counter was charged for it.
         relegated: it came as LS and is BE from now on; `spec` says BE.
         key: its place in the order; smaller first.
         review_at: output tokens at which the policy wants to set another key, even within a window.
@@ -51,6 +53,8 @@ class Job:
     remaining_sd: float = 0.0
     expected_tokens: float = 0.0
     started: bool = False
+    unserved: bool = False
+    charged: float = 0.0
     relegated: bool = False
     key: tuple[float, float] = (0.0, 0.0)
     review_at: float = math.inf

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scheduler_svc.core.backlog import Backlog, due_step
 from scheduler_svc.core.types import Arrived, Rules
-from scheduler_svc.core.workers import WorkerView
+from scheduler_svc.core.workers import Key, WorkerView
 
 LEAST_PREFILL_SHARE = 0.05
 """However many decodes run, prefill gets its least chunks; a share of time below this is not believed."""
@@ -124,7 +124,7 @@ def work_ms(prefill: float, decode: float, context: float, workers: Sequence[Wor
 def completion(
     spec: Arrived,
     mean_tokens: float,
-    key: tuple[float, float],
+    key: Key,
     backlog: Backlog,
     workers: Sequence[WorkerView],
     rules: Rules,
@@ -134,7 +134,7 @@ def completion(
     What stands before it is taken for that share of all waiting work: exact for arrival order, too much where short
     work goes first, so that a refusal comes early rather than late there.
     """
-    part = backlog.ahead_of(key) / max(1, len(backlog))
+    part = backlog.ahead_of(key[0], key[1:]) / max(1, len(backlog))
     pace = workers[0].pace(rules)
     own_ms = pace.prefill_ms(spec.prompt_tokens) + mean_tokens * pace.ms_per_token(spec.prompt_tokens) * pace.seats
     return Estimate(turn_ms(backlog, workers, rules, part), own_ms)

@@ -75,19 +75,23 @@ class Gate:
             be = max(be, entry[1])
         return ls, be
 
-    def choose(self, job: Job, workers: Sequence[WorkerView]) -> WorkerView | None:
-        """The worker that `job` should enter now, or None: it waits in the pool."""
-        latency_sensitive, key = job.spec.latency_sensitive, job.key
+    def choose(self, job: Job, rank: Key, workers: Sequence[WorkerView]) -> WorkerView | None:
+        """The worker that `job`, which stands at `rank`, should enter now, or None: it waits in the pool."""
+        latency_sensitive = job.spec.latency_sensitive
         open_to_it = [
             worker
             for worker in workers
-            if key < self.entry(worker, latency_sensitive)
+            if rank < self.entry(worker, latency_sensitive)
             and self._has_memory(worker, job)
             and (not (self._guarded and latency_sensitive) or keeps_pace(worker, job))
         ]
         return self.placement.pick(job, open_to_it, self._rules) if open_to_it else None
 
-    def hindrance(self, worker: WorkerView, job: Job) -> Hindrance | None:
+    def could_enter_later(self, job: Job, workers: Sequence[WorkerView]) -> bool:
+        """Whether some worker that takes requests has the memory for it, were it not for those that are there."""
+        return any(_takes(worker) and _could_hold(worker, job) for worker in workers)
+
+    def hindrance(self, worker: WorkerView, job: Job, rank: Key) -> Hindrance | None:
         """Why `choose` would pass this worker over for `job`; None: it would not."""
         latency_sensitive = job.spec.latency_sensitive
         if worker.draining:
@@ -96,7 +100,7 @@ class Gate:
             return Hindrance.REFUSED_FULL
         if worker.placed >= worker.up.max_held:
             return Hindrance.HELD_BOUND
-        if not job.key < self.entry(worker, latency_sensitive):
+        if not rank < self.entry(worker, latency_sensitive):
             return Hindrance.SLOTS if worker.placed >= worker.up.slots else Hindrance.SEATS
         if not _could_hold(worker, job):
             return Hindrance.KV_SIZE
@@ -106,12 +110,12 @@ class Gate:
             return Hindrance.PACE_GUARD
         return None
 
-    def has_share_room(self, worker: WorkerView, oldest: Job) -> bool:
-        """Whether the oldest waiting BE job should enter for the seat that BE keeps (I6): none there is older.
+    def has_share_room(self, worker: WorkerView, oldest: Job, band: float) -> bool:
+        """Whether a waiting BE job of this band should enter for the seat that BE keeps (I6): none there goes first.
 
         The caller asks only where BE keeps one.
         """
-        if worker.oldest_best_effort_ms() <= oldest.arrival_ms or not _takes(worker):
+        if worker.first_in_share() <= (band, oldest.arrival_ms) or not _takes(worker):
             return False
         return worker.placed < worker.up.slots and _could_hold(worker, oldest)
 

@@ -17,6 +17,7 @@ from scheduler_svc.core.asking import should_ask
 from scheduler_svc.core.checks import check_settings
 from scheduler_svc.core.dispatcher import Dispatcher
 from scheduler_svc.core.explain import Hindered, Standing, hindrances, standing
+from scheduler_svc.core.fairness import Share
 from scheduler_svc.core.feasibility import Feasibility
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.memory import remaining_high, remaining_moments
@@ -82,7 +83,9 @@ class SchedulerCore:
         self.ledger = Ledger()
         self.priors = Priors()
         self._admission = Admission(limits, self.ledger)
-        self._dispatcher = Dispatcher(self.make_policy(policy, settings), self.ledger, limits.look_ahead, placements)
+        self._dispatcher = Dispatcher(
+            self.make_policy(policy, settings), self.ledger, limits.look_ahead, placements, self._weight
+        )
         self._jobs: dict[int, Job] = {}
         self._live: dict[int, Job] = {}
         self._feasibility = Feasibility(self._dispatcher, self._live)
@@ -151,6 +154,10 @@ class SchedulerCore:
     def terms(self, tenant: str) -> TenantTerms:
         """What a tenant was granted."""
         return self._admission.terms(tenant)
+
+    def share_of(self, tenant: str, model: str, *, latency_sensitive: bool) -> Share:
+        """How much of its fair share a tenant has had, with its requests of a class."""
+        return self._dispatcher.fair.share(tenant, model, latency_sensitive=latency_sensitive)
 
     def job(self, job_id: int) -> Job | None:
         """A job that is live, or that ended and is not forgotten."""
@@ -232,6 +239,7 @@ class SchedulerCore:
         if job.predicted is None:
             job.predicted = job.distribution
         self._estimate(job)
+        self._dispatcher.fair.estimated(job)
         self._dispatcher.rekey(job, now_ms)
 
     def _stepped(self, event: Stepped, now_ms: float) -> None:
@@ -254,6 +262,7 @@ class SchedulerCore:
             self.ledger.of(job).output_tokens += count
             if job.output_tokens - job.estimated_at >= window:
                 self._estimate(job)
+                self._dispatcher.fair.estimated(job)
                 self._ask(job)
                 self._dispatcher.rekey(job, now_ms)
             elif job.output_tokens >= job.review_at:
@@ -266,6 +275,7 @@ class SchedulerCore:
     def _changed(self, job: Job, change: Change, now_ms: float) -> None:
         job.seated = change in (Change.STARTED, Change.RESUMED)
         job.started |= job.seated
+        self._dispatcher.seat_changed(job)
         if change is Change.PAUSED:
             job.pauses += 1
         elif change is Change.EVICTED:
@@ -342,7 +352,7 @@ class SchedulerCore:
         except BrokenPolicy as error:  # it could be made a moment ago: what is in force stays
             self._dispatcher.guard.note("__init__", error)
             return
-        self._dispatcher.set_policy(policy)
+        self._dispatcher.set_policy(policy, self._live.values())
         self._feasibility.settings_changed()
         for worker in self.workers.values():
             self._paces[worker.up.model] = worker.pace(self._dispatcher.rules)
@@ -381,6 +391,9 @@ class SchedulerCore:
         if self.policy.settings.reckons:
             job.remaining_mean, job.remaining_sd = remaining_moments(job)
         self._dispatcher.recount(job)
+
+    def _weight(self, tenant: str) -> float:
+        return self._admission.terms(tenant).weight
 
     def _ask(self, job: Job) -> None:
         if should_ask(job, self._dispatcher.guard, self.policy.settings):

@@ -12,20 +12,21 @@ from scheduler_svc.core.policies.base import Pace
 from scheduler_svc.core.tally import Tally
 from scheduler_svc.core.types import Job, Rules, StepCost, WorkerUp
 
-Key = tuple[float, float]
-Ranked = tuple[tuple[float, float], int]
+Key = tuple[float, float, float]
+"""(band, tier, value): where a job stands; the first is fairness's, the others are the policy's."""
+Ranked = tuple[Key, int]
 """(key, job_id): the job_id breaks ties, oldest first."""
 
 
-NEVER = (-math.inf, -math.inf)
-ALWAYS = (math.inf, math.inf)
+NEVER = (-math.inf, -math.inf, -math.inf)
+ALWAYS = (math.inf, math.inf, math.inf)
 
 
 def _no_order() -> SortedList[Ranked]:
     return SortedList()
 
 
-def _none_best_effort() -> SortedList[tuple[float, int]]:
+def _none_best_effort() -> SortedList[tuple[float, float, int]]:
     return SortedList()
 
 
@@ -60,7 +61,8 @@ class WorkerView:
     rules_sent: Rules | None = None
     order_sent: tuple[int, ...] = ()
     next_rank: int = 0
-    _best_effort: SortedList[tuple[float, int]] = field(default_factory=_none_best_effort)
+    _best_effort: SortedList[tuple[float, float, int]] = field(default_factory=_none_best_effort)
+    _keys: dict[int, Key] = field(default_factory=dict[int, Key])
 
     @property
     def placed(self) -> int:
@@ -75,39 +77,52 @@ class WorkerView:
         """What work costs here."""
         return Pace(self.cost, max(1, self.seats(rules)))
 
-    def put(self, job: Job) -> None:
-        """Adds a job under its present key."""
+    def put(self, job: Job, band: float) -> None:
+        """Adds a job under its present key, in this band."""
         self.jobs[job.job_id] = job
-        self.order.add((job.key, job.job_id))
+        self._stand(job, band)
         self.tally.put(job)
-        if not job.spec.latency_sensitive:
-            self._best_effort.add((job.arrival_ms, job.job_id))
-        self.entry = self.peak = None
+        self.peak = None
 
     def take(self, job: Job) -> None:
-        """Removes a job that stands under its present key."""
+        """Removes a job."""
         del self.jobs[job.job_id]
-        self.order.remove((job.key, job.job_id))
+        self._stand_no_more(job)
         self.tally.take(job)
-        if not job.spec.latency_sensitive:
-            self._best_effort.remove((job.arrival_ms, job.job_id))
-        self.entry = self.peak = None
+        self.peak = None
 
-    def rekey(self, job: Job, key: Key) -> None:
-        """Moves a job to another key."""
-        self.order.remove((job.key, job.job_id))
-        self.order.add((key, job.job_id))
-        job.key = key
-        self.entry = None
+    def rekey(self, job: Job, band: float | None = None) -> None:
+        """Moves a job to its present key, in the band in which it entered or in another."""
+        entered = self._stand_no_more(job)
+        self._stand(job, entered if band is None else band)
+
+    def rank_of(self, job: Job) -> Key:
+        """Where a job stands."""
+        return self._keys[job.job_id]
 
     def place_of(self, job: Job) -> int:
         """How many stand before a job that is placed here."""
-        return self.order.bisect_left((job.key, job.job_id))
+        return self.order.bisect_left((self._keys[job.job_id], job.job_id))
 
-    def oldest_best_effort_ms(self) -> float:
-        """Arrival of the oldest BE job here; infinite where there is none."""
-        return self._best_effort[0][0] if self._best_effort else math.inf
+    def first_in_share(self) -> tuple[float, float]:
+        """(band, arrival) of the BE job here that the BE share serves first; infinite where there is none."""
+        return self._best_effort[0][:2] if self._best_effort else (math.inf, math.inf)
 
-    def last_seat_key(self, seats: int) -> tuple[float, float] | None:
+    def _stand(self, job: Job, band: float) -> None:
+        key = self._keys[job.job_id] = (band, *job.key)
+        self.order.add((key, job.job_id))
+        if not job.spec.latency_sensitive:
+            self._best_effort.add((band, job.arrival_ms, job.job_id))
+        self.entry = None
+
+    def _stand_no_more(self, job: Job) -> float:
+        key = self._keys.pop(job.job_id)
+        self.order.remove((key, job.job_id))
+        if not job.spec.latency_sensitive:
+            self._best_effort.remove((key[0], job.arrival_ms, job.job_id))
+        self.entry = None
+        return key[0]
+
+    def last_seat_key(self, seats: int) -> Key | None:
         """Key of the job in the last seat; None while seats are free."""
         return self.order[seats - 1][0] if len(self.order) >= seats else None

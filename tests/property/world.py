@@ -158,9 +158,11 @@ class World(simulated.World):
         model = StepModel(rng.uniform(1, 8), rng.uniform(0, 0.1), rng.uniform(0, 0.3), rng.uniform(0, 0.0005))
         self.add_worker(Machine(limits, model, max_held=limits.slots + 8))
 
-    def arrive(self, *, ls: bool, prompt_tokens: int, answer_tokens: int, **changes: object) -> None:
+    def arrive(
+        self, *, ls: bool, prompt_tokens: int, answer_tokens: int, tenant: str | None = None, **changes: object
+    ) -> None:
         """A request comes."""
-        tenant = self.rng.choice(("acme", "bits"))
+        tenant = tenant or self.rng.choice(("acme", "bits"))
         spec = Arrived(len(self.requests), tenant, MODEL, ls, 200.0, 30.0, prompt_tokens, max_tokens=700)
         self.submit(Request(replace(spec, **changes), answer_tokens))
 

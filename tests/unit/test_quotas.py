@@ -37,13 +37,13 @@ def core_with(*terms: TenantTerms, limits: Limits | None = None) -> SchedulerCor
     return core
 
 
-def accept(core: SchedulerCore, job_id: int, now_ms: float = 0.0, **changes: object) -> None:
-    core.handle(arrived(job_id, **changes), now_ms)
+def accept(core: SchedulerCore, job_id: int, now_ms: float = 0.0, tenant: str = "acme") -> None:
+    core.handle(arrived(job_id, tenant=tenant), now_ms)
     core.tick(now_ms)
 
 
-def refusal(core: SchedulerCore, now_ms: float, **changes: object) -> AdmissionRefusal:
-    spec = arrived(999, **changes)
+def refusal(core: SchedulerCore, now_ms: float, tenant: str = "acme") -> AdmissionRefusal:
+    spec = arrived(999, tenant=tenant)
     found = core.refusal_for(spec.tenant, now_ms, spec)
     assert found is not None
     return found
@@ -94,6 +94,7 @@ def test_a_token_rate_refuses_for_exactly_as_long_as_it_takes() -> None:
     accept(core, 1)
     found = refusal(core, 0.0)
     assert found.reason is RefusalReason.TENANT_TOKEN_RATE
+    assert found.retry_after_ms is not None
     assert found.retry_after_ms == pytest.approx((2 * expected - 400) / 0.1)
     assert core.refusal_for("acme", found.retry_after_ms, arrived(999)) is None, "it may come when it was told to"
     assert refusal(core, found.retry_after_ms - 1.0).reason is RefusalReason.TENANT_TOKEN_RATE

@@ -93,6 +93,10 @@ class Policy:
     """Whether keys change while nothing happens; such keys are refreshed about once a second."""
     admits_by_memory: ClassVar[bool] = False
     """Whether a BE job enters a worker only while the predicted KV peak fits."""
+    fair_shares: ClassVar[bool] = False
+    """Whether tenants get fair shares where the configuration leaves it to the policy (docs/choices.md)."""
+    classes_apart: ClassVar[bool] = False
+    """Whether every LS job stands before every BE job, so that shares are kept inside each class."""
     plan_head: int = 0
     """How many of the first waiting jobs `plan` puts in order together; 0: it is never asked."""
     plan_every_ms: float = 1000.0

@@ -26,6 +26,8 @@ class Slo(Policy):
     summary = "the default: LS by deadline with a step budget, BE by Gittins index, paused with its KV cache kept"
     ages = True
     admits_by_memory = True
+    fair_shares = True
+    classes_apart = True
 
     @dataclass(frozen=True, slots=True)
     class Options:
