@@ -28,8 +28,14 @@ def make_missing_keys(tenants: Sequence[Tenant]) -> list[str]:
     """
     made: list[str] = []
     for tenant in tenants:
-        if tenant.key_file is not None and not tenant.key_file.exists():
-            _write(tenant.name, tenant.key_file)
+        missing = [
+            credential.key_file
+            for credential in tenant.all_credentials()
+            if credential.key_file is not None and not credential.key_file.exists()
+        ]
+        for file in missing:
+            _write(tenant.name, file)
+        if missing:
             made.append(tenant.name)
     return made
 

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from fairlead.config import MAX_MESSAGE_BYTES
+from fairlead.v1 import types_pb2
 
 ServicerContext: TypeAlias = "aio.ServicerContext[Any, Any]"
 
@@ -59,7 +60,7 @@ class Refusal(Exception):
         fields: (field path, what is wrong with it); becomes BadRequest.
         quota: (subject, what is exhausted); becomes QuotaFailure.
         retry_after_ms: when to try again; becomes RetryInfo.
-        reason: machine-readable reason of the closed set; becomes ErrorInfo.
+        reason: machine-readable reason, a `RefusalReason` without its prefix; becomes ErrorInfo.
     """
 
     code: grpc.StatusCode
@@ -94,6 +95,18 @@ class Refusal(Exception):
             packed.append(any_pb2.Any())
             packed[-1].Pack(detail)
         return status_pb2.Status(code=code_pb2.Code.Value(self.code.name), message=self.message, details=packed)
+
+
+REASONS = frozenset(
+    name.removeprefix("REFUSAL_REASON_")
+    for name in types_pb2.DESCRIPTOR.enum_types_by_name["RefusalReason"].values_by_name
+)
+"""The closed set of `Refusal.reason`, as clients read it in `ErrorInfo`."""
+
+
+def reason_of(refusal: Refusal) -> str:
+    """Its reason as metrics have it: of the closed set, whatever a worker of another release may have said."""
+    return refusal.reason if refusal.reason in REASONS else "UNSPECIFIED"
 
 
 def invalid(field_name: str, what: str) -> Refusal:

@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from fairlead.config import Config, ConfigError, SchedulerConfig, load_config
+from fairlead.config.tenants_file import load_tenants
 from fairlead.keys import make_missing_keys
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
@@ -46,7 +47,8 @@ def scheduler(
 
     It prints one line when it serves; workers and the predictor may come and go. Tenants and their keys come from the
     configuration, and without one nobody could ask: `tenants: [{name: me, key_env: FAIRLEAD_KEY, operator: true}]`.
-    SIGTERM or Ctrl-C takes no more requests and finishes the live ones; a second one stops at once.
+    SIGTERM or Ctrl-C takes no more requests and finishes the live ones; a second one stops at once. SIGHUP reads
+    scheduler.tenants_file again.
 
     Everything at once, with tenants and keys made up: fairlead up
     """
@@ -73,7 +75,8 @@ def _override(config: Config, **values: Any) -> Config:
 
 
 def _make_keys(config: Config) -> None:
-    made = make_missing_keys(config.tenants)
+    file = config.scheduler.tenants_file
+    made = make_missing_keys(config.tenants if file is None else (*config.tenants, *load_tenants(file)))
     if made:
         typer.echo(f"made keys for the tenants {', '.join(made)}; read them with: fairlead keys", err=True)
 
@@ -84,6 +87,7 @@ async def _serve(config: Config, drain_timeout_s: float) -> int:
     host = SchedulerHost(config)
     try:
         await host.start()
+        _reload_on_hangup(host)
         print(f"scheduler ready at {host.address} policy={host.shell.core.policy.name}", flush=True)
         died = host.shell.died
         await asyncio.wait({died, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +99,18 @@ async def _serve(config: Config, drain_timeout_s: float) -> int:
         return 0
     finally:
         await host.stop()
+
+
+def _reload_on_hangup(host: SchedulerHost) -> None:
+    """SIGHUP reads the tenants file again."""
+    running: set[asyncio.Task[bool]] = set()
+
+    def on_hangup() -> None:
+        task = asyncio.create_task(host.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def _stop_on_signals() -> asyncio.Future[None]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
 from fairlead.telemetry import get_logger
-from fairlead.v1 import admin_pb2, admin_pb2_grpc
+from fairlead.v1 import admin_pb2
 from scheduler_svc.auth import Authenticator
 from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.policies import BadOption, Policy, PolicyError
@@ -17,6 +17,8 @@ from scheduler_svc.policy_settings import Options, overlaid, told
 from scheduler_svc.predictor_link import PredictorLink
 from scheduler_svc.records import Records
 from scheduler_svc.shell import Shell
+from scheduler_svc.tenants.opening import Tenants
+from scheduler_svc.tenants.rpcs import TenantRpcs
 from scheduler_svc.why import Teller, find_record
 from scheduler_svc.wire import OUTCOME_TO_WIRE, class_to_wire
 from scheduler_svc.worker_link import WorkerLink
@@ -26,8 +28,8 @@ SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 MAX_WAIT_MS = 86_400_000.0
 
 
-class AdminService(admin_pb2_grpc.AdminServiceServicer):
-    """GetStatus, SetPolicy, ListPolicies, DrainScheduler, Why, ListRequests; operators only.
+class AdminService(TenantRpcs):
+    """GetStatus, SetPolicy, ListPolicies, DrainScheduler, Why, ListRequests, and those about tenants; operators only.
 
     Args:
         shell: what is asked about.
@@ -38,6 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         policies: by name.
         options: as configured, by policy; what SetPolicy leaves out.
         records: of requests.
+        tenants: what `TenantRpcs` is about; its audit log has the other changes too.
     """
 
     def __init__(
@@ -50,11 +53,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         policies: Mapping[str, type[Policy]],
         options: Options,
         records: Records,
+        tenants: Tenants,
     ) -> None:
+        super().__init__(shell, tenants, authenticator)
         self._shell = shell
         self._pool = pool
         self._predictor = predictor
-        self._authenticator = authenticator
         self._settings = settings
         self._policies = policies
         self._options = options
@@ -70,7 +74,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         context: ServicerContext,
     ) -> admin_pb2.GetStatusResponse:
         """Workers, classes, predictor and policy as they are now."""
-        await self._operators_only(context)
+        await self._operator(context)
         policy = self._shell.core.policy
         return admin_pb2.GetStatusResponse(
             policy=policy.name,
@@ -87,13 +91,14 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             draining=self._shell.draining,
             policy_faults=self._shell.policy_faults.counts,
             uptime_s=(self._shell.clock_ms() - self._started_ms) / 1000,
+            tenants=self.tenants_status(),
         )
 
     async def SetPolicy(
         self, request: admin_pb2.SetPolicyRequest, context: ServicerContext
     ) -> admin_pb2.SetPolicyResponse:
         """Another policy for all workers from the next tick on; settings left out are as configured."""
-        tenant = await self._operators_only(context)
+        caller = await self._operator(context)
         core = self._shell.core
         previous = core.policy.name
         try:
@@ -108,7 +113,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         except Refusal as refusal:
             await refuse(context, refusal)
         self._shell.handle(PolicyChanged(request.policy, settings))
-        self._log.info("policy set", policy=request.policy, previous=previous, by=tenant)
+        self._log.info("policy set", policy=request.policy, previous=previous, by=caller.name)
+        await self._written_down(caller, "SetPolicy", {"policy": (previous, request.policy)})
         return admin_pb2.SetPolicyResponse(previous_policy=previous, policy=core.policy.name)
 
     async def ListPolicies(
@@ -117,7 +123,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         context: ServicerContext,
     ) -> admin_pb2.ListPoliciesResponse:
         """Every policy that can be set."""
-        await self._operators_only(context)
+        await self._operator(context)
         return admin_pb2.ListPoliciesResponse(
             policies=[
                 admin_pb2.PolicyInfo(policy=name, summary=policy.summary, options=_options_of(policy))
@@ -129,16 +135,17 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.DrainSchedulerRequest, context: ServicerContext
     ) -> admin_pb2.DrainSchedulerResponse:
         """Takes nothing new from now on; waits at most `timeout_ms` (absent: not at all) for what lives."""
-        tenant = await self._operators_only(context)
+        caller = await self._operator(context)
         if not 0 <= request.timeout_ms <= MAX_WAIT_MS:  # NaN is not
             await refuse(context, invalid("timeout_ms", f"must be 0 to {MAX_WAIT_MS:.0f}"))
         self._shell.drain()
-        self._log.info("draining", live=len(self._shell.book.live), by=tenant)
+        self._log.info("draining", live=len(self._shell.book.live), by=caller.name)
+        await self._written_down(caller, "DrainScheduler", {"draining": (False, True)})
         return admin_pb2.DrainSchedulerResponse(live=await self._shell.drained(request.timeout_ms / 1000))
 
     async def Why(self, request: admin_pb2.WhyRequest, context: ServicerContext) -> admin_pb2.WhyResponse:
         """Why a request ran when it did."""
-        await self._operators_only(context)
+        await self._operator(context)
         try:
             record = find_record(request, self._shell.book, self._records)
         except Refusal as refusal:
@@ -149,16 +156,9 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.ListRequestsRequest, context: ServicerContext
     ) -> admin_pb2.ListRequestsResponse:
         """Live requests, a page at a time."""
-        await self._operators_only(context)
+        await self._operator(context)
         try:
             return await self._live.page(request, self._shell.clock_ms())
-        except Refusal as refusal:
-            await refuse(context, refusal)
-
-    async def _operators_only(self, context: ServicerContext) -> str:
-        """Name of the operator that calls; any other call ends here."""
-        try:
-            return self._authenticator.operator(context).name
         except Refusal as refusal:
             await refuse(context, refusal)
 

@@ -1,15 +1,20 @@
-"""Who is asking: the tenant that a bearer key belongs to, and nothing else of a request."""
+"""Who is asking: the tenant that a bearer key belongs to, and nothing else of a request.
+
+Every call goes through here, so a tenant that is disabled, or whose key was replaced, is refused from its next call on.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import grpc
 
-from fairlead.config import ConfigError, Tenant
+from fairlead.config import Tenant
 from fairlead.rpc import Refusal, ServicerContext
+from scheduler_svc.tenants.entries import Key
+from scheduler_svc.tenants.registry import TenantRegistry
 
 MAX_KEY_CHARS = 1024
 _SCHEME = "bearer "
@@ -22,30 +27,17 @@ class Authenticator:
     """Finds tenants by key.
 
     Args:
-        tenants: as configured.
-
-    Raises:
-        ConfigError: there are none, two share a key, or a `key_env` or `key_file` names nothing.
+        registry: of the tenants in force.
     """
 
-    def __init__(self, tenants: Iterable[Tenant]) -> None:
-        self._known = [(tenant.key_digest(), tenant) for tenant in tenants]
-        if not self._known:
-            raise ConfigError(
-                "tenants: none is configured, so nobody could ask; name at least one, e.g. "
-                "`tenants: [{name: me, key_env: FAIRLEAD_KEY, operator: true}]`"
-            )
-        seen: dict[bytes, str] = {}
-        for digest, tenant in self._known:
-            if digest in seen:
-                raise ConfigError(f"tenants: {seen[digest]!r} and {tenant.name!r} have the same key; give each its own")
-            seen[digest] = tenant.name
+    def __init__(self, registry: TenantRegistry) -> None:
+        self._registry = registry
 
     def tenant_of(self, metadata: Metadata) -> Tenant:
         """The tenant whose key is in `metadata`; the time it takes does not depend on which key comes near.
 
         Raises:
-            Refusal: UNAUTHENTICATED, with the remedy.
+            Refusal: UNAUTHENTICATED, with the remedy, or PERMISSION_DENIED where the tenant is disabled.
         """
         keys = [value for name, value in metadata if name == "authorization"]
         if not keys:
@@ -56,13 +48,14 @@ class Authenticator:
         if isinstance(value, bytes) or value[: len(_SCHEME)].lower() != _SCHEME or len(value) > MAX_KEY_CHARS:
             raise _unauthenticated("the key does not have the form `Bearer KEY`")
         digest = hashlib.sha256(value[len(_SCHEME) :].strip().encode()).digest()
-        found: Tenant | None = None
-        for known, tenant in self._known:
-            if hmac.compare_digest(known, digest):
-                found = tenant
+        found = self._registry.by_key(digest)
         if found is None:
             raise _unauthenticated("no tenant has this key")
-        return found
+        key, tenant = found
+        now_s = self._registry.wall_s()
+        if not key.counts_at(now_s):
+            raise _not_now(key, now_s)
+        return admitted(tenant)
 
     def caller(self, context: ServicerContext) -> Tenant:
         """The tenant that makes this call. Raises Refusal."""
@@ -78,6 +71,26 @@ class Authenticator:
                 reason="NOT_OPERATOR",
             )
         return tenant
+
+
+def admitted(tenant: Tenant) -> Tenant:
+    """A tenant whose credential was found. Raises Refusal where it is disabled."""
+    if tenant.disabled:
+        raise Refusal(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"tenant {tenant.name!r} is disabled; an operator can enable it: fairlead tenants enable {tenant.name}",
+            reason="TENANT_DISABLED",
+        )
+    return tenant
+
+
+def _not_now(key: Key, now_s: float) -> Refusal:
+    early = key.not_before_s is not None and now_s < key.not_before_s
+    at_s = key.not_before_s if early else key.retired_after_s
+    assert at_s is not None
+    at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
+    what = f"this key counts from {at} on" if early else f"this key was replaced and ended at {at}; use the newer one"
+    return Refusal(grpc.StatusCode.UNAUTHENTICATED, what, reason="KEY_NOT_VALID_NOW")
 
 
 def _unauthenticated(what: str) -> Refusal:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from fairlead.config import ConfigError
+from scheduler_svc.durable import replace_file
 
 FILE_NAME = "epoch"
 MAX_EPOCH = 2**63 - 1
@@ -40,7 +41,7 @@ def next_epoch(state_dir: Path) -> int:
         with (state_dir / f"{FILE_NAME}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             epoch = _read(path) + 1
-            _write(path, epoch)
+            replace_file(path, f"{epoch}\n".encode(), mode=0o644)
     except OSError as error:
         raise BadEpoch(
             f"scheduler.state_dir: {state_dir} can't hold the leadership epoch ({error.strerror or error}); "
@@ -62,18 +63,3 @@ def _read(path: Path) -> int:
             "least the epoch which the workers' logs name last (`leading ... epoch=N`), then start again"
         )
     return int(text)
-
-
-def _write(path: Path, epoch: int) -> None:
-    """Replaces the file as a whole: after a crash it holds the old number or the new one."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="ascii") as file:
-        file.write(f"{epoch}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -282,7 +282,7 @@ class Executions:
             service_class=class_to_wire(execution.latency_sensitive),
             slo=request.slo,
             age_ms=max(0.0, self._shell.clock_ms() - request.arrived_ms),
-            cache_salt=tenant,
+            cache_salt=self._shell.cache_salt(tenant),
             rank=execution.rank,
             coalesce_tokens=1 if execution.latency_sensitive else BE_COALESCE_TOKENS,
         )

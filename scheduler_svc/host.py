@@ -19,7 +19,7 @@ from scheduler_svc.auth import Authenticator
 from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.scheduler import SchedulerCore
-from scheduler_svc.core.types import Outcome
+from scheduler_svc.core.types import Outcome, TenantsChanged
 from scheduler_svc.decision_log import DecisionLog, LogSettings
 from scheduler_svc.epoch import default_state_dir, next_epoch
 from scheduler_svc.intake import Intake
@@ -32,6 +32,7 @@ from scheduler_svc.requests import Book
 from scheduler_svc.service import InferenceService
 from scheduler_svc.shell import Shell
 from scheduler_svc.telemetry import SchedulerTelemetry
+from scheduler_svc.tenants.opening import Tenants
 from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
 from scheduler_svc.worker_pool import WorkerPool
 
@@ -55,6 +56,7 @@ class SchedulerHost:
         address: host:port really bound.
         shell: requests, core and links.
         predictor: None where none is configured.
+        tenants: who may ask.
 
     Raises:
         ConfigError: a value that can't be used: tenants, policy, worker addresses, state folder, telemetry.
@@ -68,7 +70,9 @@ class SchedulerHost:
         check_addresses(scheduler.workers, "scheduler.workers")
         if scheduler.predictor is not None:
             check_addresses([scheduler.predictor], "scheduler.predictor")
-        authenticator = Authenticator(config.tenants)
+        state_dir = scheduler.state_dir or default_state_dir()
+        tenants = self.tenants = Tenants(config, state_dir)
+        authenticator = Authenticator(tenants.registry)
         limits = Limits(
             max_queued_requests=scheduler.max_queued_requests,
             max_queued_per_tenant=scheduler.max_queued_per_tenant,
@@ -81,19 +85,21 @@ class SchedulerHost:
             core = SchedulerCore(scheduler.policy, settings, limits, policies=policies, placements=find_placements())
         except BadChoice as error:
             raise ConfigError(f"scheduler.{error}") from None
-        names = (service.SERVICE, admin.SERVICE)
-        self._server: Server = make_server(scheduler.listen, names, port_setting="scheduler.listen")
+        services = (service.SERVICE, admin.SERVICE)
+        self._server: Server = make_server(scheduler.listen, services, port_setting="scheduler.listen")
         self.address = self._server.address
-        epoch = next_epoch(scheduler.state_dir or default_state_dir())
+        epoch = next_epoch(state_dir)
         leadership = Leadership(secrets.token_hex(8), epoch)
         self._telemetry = open_telemetry(config.telemetry, "scheduler", clock_ms)
-        telemetry = SchedulerTelemetry(self._telemetry, config.telemetry, config.tenants, clock_ms)
+        names = tenants.registry.names()
+        telemetry = SchedulerTelemetry(self._telemetry, config.telemetry, names, clock_ms, tenants.usage)
         shell = self.shell = Shell(
             core,
             Book(scheduler.finished_kept, epoch),
             max_buffered_tokens=scheduler.max_buffered_tokens,
             clock_ms=clock_ms,
             telemetry=telemetry,
+            cache_salt=tenants.salts.of,
         )
         records = Records(
             core,
@@ -120,16 +126,27 @@ class SchedulerHost:
             shell.forecaster = self.predictor
         if telemetry.metrics is not None:
             telemetry.metrics.observe(shell, self._pool, self.predictor)
+            telemetry.metrics.observe_tenants(tenants)
         intake = Intake(shell, self._pool, scheduler, config.defaults)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(
             InferenceService(shell, intake, authenticator), self._server.server
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminService(
-                shell, self._pool, self.predictor, authenticator, settings, policies, scheduler.policy_options, records
+                shell,
+                self._pool,
+                self.predictor,
+                authenticator,
+                settings,
+                policies,
+                scheduler.policy_options,
+                records,
+                tenants,
             ),
             self._server.server,
         )
+        tenants.registry.on_change(self._tenants_changed)
+        self._tenants_changed()
         self._health: asyncio.Task[None] | None = None
         self._log = get_logger("host")
         self._log.info("epoch taken", epoch=epoch)
@@ -137,6 +154,7 @@ class SchedulerHost:
     async def start(self) -> None:
         """Serves; workers and predictor are connected as they are reached."""
         await self._server.start(admin.SERVICE)
+        self.tenants.start()
         self._health = asyncio.create_task(self._report_health())
 
     async def drain(self, timeout_s: float) -> int:
@@ -156,11 +174,23 @@ class SchedulerHost:
                 await self._health
         await self._server.stop(LAST_WRITES_WITHIN_S)
         await self._pool.close()
+        await self.tenants.close()
         if self.predictor is not None:
             await self.predictor.close()
         await self._telemetry.close()
         if self._decision_log is not None:
             await asyncio.to_thread(self._decision_log.close)
+
+    async def reload(self) -> bool:
+        """Reads the tenants file again; whether what is in it is in force."""
+        return await self.tenants.watch.reload()
+
+    def _tenants_changed(self) -> None:
+        """The core learns weights and limits, metrics the names."""
+        registry = self.tenants.registry
+        self.shell.handle(TenantsChanged(registry.terms()))
+        if self.shell.telemetry.metrics is not None:
+            self.shell.telemetry.metrics.tenant_labels.learn(registry.names())
 
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain."""

@@ -79,7 +79,7 @@ class Intake:
             tokenized = await self._tokenize(links, request)
             self._check_open(tenant)
             accepted = self._make(tenant, wanted, links, tokenized, request, arrived_ms, time_left_s)
-            asked.accept(accepted)
+            asked.accept(accepted, clamped=wanted.clamped)
         finally:
             del self._book.preparing[key]
             reservation.done.set()

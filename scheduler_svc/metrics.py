@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from scheduler_svc.predictor_link import PredictorLink
     from scheduler_svc.shell import Shell
+    from scheduler_svc.tenants.opening import Tenants
     from scheduler_svc.worker_pool import WorkerPool
 
 LABELS = (names.TENANT_LABEL, names.CLASS_LABEL)
@@ -44,11 +45,15 @@ class SchedulerMetrics:
     Args:
         meter: makes them.
         tenants: bounds the tenants that are named.
+
+    Attributes:
+        tenant_labels: learns of new tenants.
     """
 
     def __init__(self, meter: Meter, tenants: TenantLabels) -> None:
         self._meter = meter
-        self._tenant = tenants
+        self.tenant_labels = self._tenant = tenants
+        self._clamped: Counter[str] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._offered: Counter[tuple[str, str]] = Counter()
         self._met: Counter[tuple[str, str]] = Counter()
@@ -82,6 +87,10 @@ class SchedulerMetrics:
     def accepted(self, tenant: str, latency_sensitive: bool, prompt_tokens: int) -> None:
         """A request was accepted."""
         self._prompt_tokens[self._labels(tenant, latency_sensitive)] += prompt_tokens
+
+    def clamped(self, tenant: str) -> None:
+        """A request asked for a class beyond its tenant's right."""
+        self._clamped[self._tenant(tenant)] += 1
 
     def refused(self, tenant: str, reason: str, *, latency_sensitive: bool) -> None:
         """A request was refused; `latency_sensitive`: it counts as offered and missed."""
@@ -123,6 +132,24 @@ class SchedulerMetrics:
         self._missing[reason] += 1
 
     # -- read when asked
+
+    def observe_tenants(self, tenants: Tenants) -> None:
+        """Reads from now on how many tenants there are, and how their file and usage fare."""
+        meter, registry, watch = self._meter, tenants.registry, tenants.watch
+
+        def states() -> Readings:
+            disabled = sum(entry.tenant.disabled for entry in registry.entries())
+            return [(len(registry.entries()) - disabled, {"state": "enabled"}), (disabled, {"state": "disabled"})]
+
+        gauge(meter, "fairlead.tenants", "{tenant}", "Tenants by state.", states)
+        counter(
+            meter, "fairlead.tenants.reloads", "{reload}", "Changed tenants files that were taken, or refused.",
+            lambda: [(number, {"result": result}) for result, number in list(watch.reloads.items())],
+        )  # fmt: skip
+        gauge(
+            meter, "fairlead.tenants.problems", "{problem}", "1 while the tenants file is refused, or usage not kept.",
+            lambda: [(bool(watch.problem), {"what": "file"}), (bool(tenants.usage.problem), {"what": "usage"})],
+        )  # fmt: skip
 
     def observe(self, shell: Shell, pool: WorkerPool, predictor: PredictorLink | None) -> None:
         """Reads the scheduler's state from now on."""
@@ -182,6 +209,10 @@ class SchedulerMetrics:
         counter(
             meter, "fairlead.requests.refused", "{request}", "Requests refused, by reason.",
             lambda: named(self._refused, "reason"),
+        )  # fmt: skip
+        counter(
+            meter, "fairlead.requests.clamped", "{request}", "Requests that asked for a class beyond their right.",
+            lambda: plain(self._clamped, names.TENANT_LABEL),
         )  # fmt: skip
         counter(
             meter, "fairlead.slo.offered", "{request}", "Requests with targets: LS, and BE that state a completion.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -40,6 +41,7 @@ from scheduler_svc.plugins import FaultLog
 from scheduler_svc.requests import Book, Request
 from scheduler_svc.streams import ClientStream
 from scheduler_svc.telemetry import SchedulerTelemetry
+from scheduler_svc.tenants.salts import KEY_BYTES, CacheSalts
 
 MAX_STREAMS = 8
 """Clients that read one request at once."""
@@ -97,6 +99,7 @@ class Shell:
         max_buffered_tokens: that a client may lag behind.
         clock_ms: monotonic.
         telemetry: of requests.
+        cache_salt: of a tenant, for its prefix cache on engines; None: one that only this process can repeat.
 
     Attributes:
         workers: those that the core knows, by its name of them.
@@ -116,11 +119,13 @@ class Shell:
         max_buffered_tokens: int,
         clock_ms: Callable[[], float],
         telemetry: SchedulerTelemetry | None = None,
+        cache_salt: Callable[[str], str] | None = None,
     ) -> None:
         self.core = core
         self.book = book
         self.clock_ms = clock_ms
         self.telemetry = telemetry or SchedulerTelemetry(Telemetry(), TelemetryConfig(), (), clock_ms)
+        self.cache_salt = cache_salt or CacheSalts(secrets.token_bytes(KEY_BYTES)).of
         self.workers: dict[str, Worker] = {}
         self.forecaster: Forecaster | None = None
         self.witnesses: list[Witness] = []

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from opentelemetry.trace import SpanKind
 
 from fairlead import telemetry_names as names
 from fairlead.config import TelemetryConfig, Tenant
 from fairlead.lengths import LengthDistribution
-from fairlead.rpc import Refusal, ServicerContext
+from fairlead.rpc import Refusal, ServicerContext, reason_of
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.logs import InTrace
 from fairlead.telemetry.metrics import TenantLabels
@@ -28,6 +28,9 @@ from scheduler_svc.core.admission import RefusalReason
 from scheduler_svc.core.types import End, Job
 from scheduler_svc.metrics import COMPLETE, SchedulerMetrics, tpot_ms
 from scheduler_svc.requests import Request
+
+if TYPE_CHECKING:
+    from scheduler_svc.tenants.usage import UsageMeter
 
 NOT_LOAD = frozenset(
     {
@@ -58,8 +61,9 @@ class SchedulerTelemetry:
     Args:
         telemetry: of this process.
         config: what may be told.
-        tenants: in the order of the configuration.
+        tenants: names, those first that metrics are to name first.
         clock_ms: the shell's.
+        usage: counts what each tenant uses; None: nobody does.
 
     Attributes:
         metrics: None where they are off.
@@ -69,15 +73,17 @@ class SchedulerTelemetry:
         self,
         telemetry: Telemetry,
         config: TelemetryConfig,
-        tenants: Sequence[Tenant],
+        tenants: Sequence[str],
         clock_ms: Callable[[], float],
+        usage: UsageMeter | None = None,
     ) -> None:
         self.metrics: SchedulerMetrics | None = None
         if telemetry.meter is not None:
-            labels = TenantLabels([tenant.name for tenant in tenants], config.tenant_labels)
+            labels = TenantLabels(tenants, config.tenant_labels)
             self.metrics = SchedulerMetrics(telemetry.meter, labels)
         self._tracing = telemetry.tracing
         self._clock_ms = clock_ms
+        self._usage = usage
         self._content_chars = config.max_content_chars if config.capture_content else 0
         self._log = get_logger("requests")
 
@@ -96,11 +102,15 @@ class SchedulerTelemetry:
             )
         return Asked(self, trace, request, self._clock_ms())
 
-    def accepted(self, request: Request, asked_ms: float) -> None:
-        """A request was accepted."""
+    def accepted(self, request: Request, asked_ms: float, *, clamped: bool = False) -> None:
+        """A request was accepted; `clamped`: in another class than it asked for."""
         accepted = request.accepted
+        if self._usage is not None:
+            self._usage.accepted(request, clamped=clamped)
         if self.metrics is not None:
             self.metrics.accepted(accepted.tenant, request.latency_sensitive, accepted.prompt_tokens)
+            if clamped:
+                self.metrics.clamped(accepted.tenant)
         trace = request.trace
         if trace is not None and trace.recording:
             trace.set(_of(request))
@@ -108,7 +118,9 @@ class SchedulerTelemetry:
 
     def refused(self, asked: Asked, refusal: Refusal) -> None:
         """A request was refused before it was accepted."""
-        reason = refusal.reason or refusal.code.name
+        reason = reason_of(refusal)
+        if self._usage is not None and asked.tenant is not None:
+            self._usage.refused(asked.tenant.name, reason)
         tenant = asked.tenant.name if asked.tenant else UNKNOWN_TENANT
         if self.metrics is not None:
             owed = asked.tenant is not None and reason not in NOT_LOAD and _latency_sensitive(asked)
@@ -152,6 +164,8 @@ class SchedulerTelemetry:
     def ended(self, request: Request, job: Job, end: End) -> None:
         """A request has its outcome."""
         now_ms = self._clock_ms()
+        if self._usage is not None:
+            self._usage.ended(request, job, end)
         if self.metrics is not None:
             self.metrics.ended(job, end, now_ms)
         trace = request.trace
@@ -204,11 +218,11 @@ class Asked:
         self._taken = False
         self._in_trace = InTrace("", "") if trace is None else InTrace(trace.trace_id, trace.span_id)
 
-    def accept(self, request: Request) -> None:
-        """It became this request, which ends the span from now on."""
+    def accept(self, request: Request, *, clamped: bool = False) -> None:
+        """It became this request, which ends the span from now on; `clamped`: in another class than it asked for."""
         self._taken = True
         request.trace = self.trace
-        self._telemetry.accepted(request, self._asked_ms)
+        self._telemetry.accepted(request, self._asked_ms, clamped=clamped)
 
     def __enter__(self) -> Self:
         self._in_trace.__enter__()

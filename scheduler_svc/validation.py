@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from fairlead.config import ClassDefaults, SchedulerConfig, Tenant
+from fairlead.config import ClassDefaults, ClassName, SchedulerConfig, Tenant, TenantSlo
 from fairlead.rpc import Refusal, invalid
 from fairlead.v1 import inference_pb2, types_pb2
 
@@ -47,6 +47,7 @@ class Wanted:
         digest: of the content; the same id with another digest is another request.
         model: "" where none is named.
         latency_sensitive: the class that holds, clamped to what the tenant may use.
+        clamped: another one was asked for.
         ttft_ms, tpot_ms, completion_ms: targets that hold; the first two bind LS requests only.
         sampling: as given, `max_tokens` filled in; not yet clamped to the context.
         continuable: a lost worker can be survived exactly in mid-answer.
@@ -67,6 +68,7 @@ class Wanted:
     received: Sequence[int]
     resume_grace_ms: int
     length_hint: int | None
+    clamped: bool = False
 
     def slo(self) -> types_pb2.Slo:
         """The targets that hold, as the client is told them."""
@@ -87,8 +89,9 @@ def check_generate(
     if len(request.model) > MAX_MODEL_CHARS:
         raise invalid("model", f"must have at most {MAX_MODEL_CHARS} characters")
     _check_input(request, config.max_prompt_bytes)
-    latency_sensitive = _class_of(request, tenant)
-    ttft_ms, tpot_ms, completion_ms = _targets(request.slo, latency_sensitive, defaults)
+    asked, chosen = _class_of(request, tenant)
+    latency_sensitive = chosen == "ls"
+    ttft_ms, tpot_ms, completion_ms = _targets(request.slo, latency_sensitive, tenant.slo, defaults)
     sampling = _sampling(request.sampling, config.default_max_tokens)
     continuable = _is_continuable(sampling)
     received = list(request.received_token_ids)
@@ -112,6 +115,7 @@ def check_generate(
         received=received,
         resume_grace_ms=min(grace_ms, config.max_resume_grace_ms),
         length_hint=_length_hint(request, tenant),
+        clamped=asked != chosen,
     )
 
 
@@ -155,7 +159,9 @@ def _check_input(request: inference_pb2.GenerateRequest, max_bytes: int) -> None
         raise invalid(kind, f"the prompt has {size} bytes, at most {max_bytes} are taken (scheduler.max_prompt_bytes)")
 
 
-def _class_of(request: inference_pb2.GenerateRequest, tenant: Tenant) -> bool:
+def _class_of(request: inference_pb2.GenerateRequest, tenant: Tenant) -> tuple[ClassName, ClassName]:
+    """(the class that is asked for, the one that the tenant gets)."""
+    chosen: ClassName
     match request.service_class:
         case types_pb2.SERVICE_CLASS_UNSPECIFIED:
             chosen = tenant.default_class
@@ -165,19 +171,22 @@ def _class_of(request: inference_pb2.GenerateRequest, tenant: Tenant) -> bool:
             chosen = "be"
         case unknown:
             raise invalid("service_class", f"{unknown} is no class; leave it out for the tenant's default")
-    return (chosen if chosen in tenant.classes else tenant.default_class) == "ls"
+    return chosen, chosen if chosen in tenant.classes else tenant.default_class
 
 
-def _targets(slo: types_pb2.Slo, latency_sensitive: bool, defaults: ClassDefaults) -> tuple[float, float, float | None]:
+def _targets(
+    slo: types_pb2.Slo, latency_sensitive: bool, own: TenantSlo, defaults: ClassDefaults
+) -> tuple[float, float, float | None]:
+    """TTFT, TPOT and completion that hold: as asked for, else the tenant's, else the class's."""
     for name in ("ttft_ms", "tpot_ms", "completion_ms"):
         if slo.HasField(name) and not LEAST_SLO_MS <= getattr(slo, name) <= MAX_SLO_MS:  # NaN is not
             raise invalid(f"slo.{name}", f"must be {LEAST_SLO_MS:g} to {MAX_SLO_MS:.0f}; leave it out for the default")
     completion_ms = slo.completion_ms if slo.HasField("completion_ms") else None
     if completion_ms is None and not latency_sensitive:
-        completion_ms = defaults.be_completion_ms
+        completion_ms = own.completion_ms or defaults.be_completion_ms
     return (
-        slo.ttft_ms if slo.HasField("ttft_ms") else defaults.ls_ttft_ms,
-        slo.tpot_ms if slo.HasField("tpot_ms") else defaults.ls_tpot_ms,
+        slo.ttft_ms if slo.HasField("ttft_ms") else own.ttft_ms or defaults.ls_ttft_ms,
+        slo.tpot_ms if slo.HasField("tpot_ms") else own.tpot_ms or defaults.ls_tpot_ms,
         completion_ms,
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, SecretStr
+from pydantic import AwareDatetime, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from fairlead.config import Config
@@ -38,7 +38,8 @@ UNITS = {
 """What the last word of a setting's name says of its unit."""
 BOUNDS = ((annotated_types.Ge, "at least"), (annotated_types.Gt, "above"), (annotated_types.Le, "at most"),
           (annotated_types.Lt, "below"))  # fmt: skip
-WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", SecretStr: "text, kept secret"}
+WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", SecretStr: "text, kept secret",
+         AwareDatetime: "time with its zone"}  # fmt: skip
 
 
 def page(text: str) -> str:
@@ -97,7 +98,14 @@ def row(path: str, info: FieldInfo, text: str, *, environment: bool) -> str:
 
 
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The text under each field of a class."""
+    """The text under each field of a class and of those that it is made from."""
+    found: dict[str, str] = {}
+    for base in reversed([each for each in model.__mro__ if issubclass(each, BaseModel) and each is not BaseModel]):
+        found |= _own_docstrings(base)
+    return found
+
+
+def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
     (tree,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(tree, ast.ClassDef)
     found: dict[str, str] = {}

@@ -44,7 +44,8 @@ def tenants(config: Config) -> Iterator[Finding]:
         return
     for tenant in config.tenants:
         try:
-            tenant.key_digest()
+            for credential in tenant.all_credentials():
+                credential.digest_of(tenant.name)
         except ConfigError as error:
             yield Finding("tenants", State.FAIL, str(error), "set it, or name the key in another way")
             return

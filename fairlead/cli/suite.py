@@ -74,6 +74,9 @@ def plain(config: Config) -> dict[str, Any]:
     for told, tenant in zip(data["tenants"], config.tenants, strict=True):
         if tenant.key is not None:
             told["key"] = tenant.key.get_secret_value()
+        for written, credential in zip(told["credentials"], tenant.credentials, strict=True):
+            if credential.key is not None:
+                written["key"] = credential.key.get_secret_value()
     if config.scheduler.predictor is None:  # here null is not the default
         data["scheduler"]["predictor"] = None
     return data

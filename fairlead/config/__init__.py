@@ -7,10 +7,11 @@ Reading guide: `whole.py` puts the sections together and reads them; each other 
 """
 
 from fairlead.config.base import ClassName, ConfigError
+from fairlead.config.credentials import Credential
 from fairlead.config.predictor import PredictorConfig
 from fairlead.config.scheduler import SchedulerConfig
 from fairlead.config.telemetry import LogConfig, PrometheusConfig, TelemetryConfig
-from fairlead.config.tenants import ClassDefaults, Tenant
+from fairlead.config.tenants import ClassDefaults, Tenant, TenantLimits, TenantSlo
 from fairlead.config.whole import Config, load_config
 from fairlead.config.worker import WorkerConfig
 
@@ -27,12 +28,15 @@ __all__ = [
     "ClassName",
     "Config",
     "ConfigError",
+    "Credential",
     "LogConfig",
     "PredictorConfig",
     "PrometheusConfig",
     "SchedulerConfig",
     "TelemetryConfig",
     "Tenant",
+    "TenantLimits",
+    "TenantSlo",
     "WorkerConfig",
     "load_config",
 ]

@@ -92,7 +92,17 @@ class SchedulerConfig(Section):
     max_buffered_tokens: Count = 16_384
     """Tokens a client may lag behind before it is cut as a slow reader."""
     state_dir: Path | None = None
-    """Where the leadership epoch is kept; null: the user's state folder."""
+    """Where leadership epoch, what operators change, audit log and usage are kept; null: the user's state folder."""
+    tenants_file: Path | None = None
+    """YAML file of more tenants (`tenants: [...]`), read again when it changes and on SIGHUP; null: none."""
+    tenants_watch_s: Positive = 2.0
+    """How often that file, and the key files of tenants, are looked at for changes."""
+    key_overlap_s: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
+    """How long a replaced API key still counts, where the operator who replaces it says nothing else."""
+    audit_max_mb: Annotated[float, Field(ge=0.01, le=4096)] = 16.0
+    """The audit log of admin changes, MB in all; the older half goes when it is full."""
+    usage_keep_days: Positive = 92.0
+    """Usage by tenant that is older goes."""
     why_events: Annotated[int, Field(ge=8, le=1000)] = 64
     """Newest moments of each request that `fairlead why` can tell of; older ones are left out, and it says so."""
     why_finished: Annotated[int, Field(ge=0, le=100_000)] = 1000

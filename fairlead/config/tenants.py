@@ -1,15 +1,13 @@
-"""Who may ask, and what holds for requests that say nothing."""
+"""Who may ask, with which credentials, for what; and what holds for requests that say nothing."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from fairlead.config.base import ClassName, ConfigError, Positive, Section
+from fairlead.config.base import ClassName, Count, Positive, Section
+from fairlead.config.credentials import KEY_FIELDS, Credential, KeySource
 
 
 class ClassDefaults(Section):
@@ -23,67 +21,88 @@ class ClassDefaults(Section):
     """Time to the last token of a BE request that states none; null: it has no target."""
 
 
-class Tenant(Section):
-    """Who may ask, with which credential, for what."""
+class TenantSlo(Section):
+    """Targets of a tenant's requests that state none; null: those of its class (`defaults`)."""
+
+    ttft_ms: Positive | None = None
+    """Time to first token of its LS requests that state none; null: `defaults.ls_ttft_ms`."""
+    tpot_ms: Positive | None = None
+    """Mean time per output token of such requests; null: `defaults.ls_tpot_ms`."""
+    completion_ms: Positive | None = None
+    """Time to the last token of its BE requests that state none; null: `defaults.be_completion_ms`."""
+
+
+class TenantLimits(Section):
+    """What a tenant may hold or use at once; beyond it a refusal with a retry delay. Null: no limit of its own."""
+
+    max_in_flight: Count | None = None
+    """Requests accepted and not ended, waiting ones included."""
+    max_queued_requests: Count | None = None
+    """Requests that wait; `scheduler.max_queued_per_tenant` holds beside it."""
+    max_queued_tokens: Count | None = None
+    """Prompt and expected output tokens of the requests that wait."""
+    tokens_per_minute: Positive | None = None
+    """Input and output tokens served in a minute, on average."""
+    burst_tokens: Positive | None = None
+    """Tokens that it may be ahead of that average; null: those of one minute."""
+
+
+class Tenant(KeySource):
+    """Who may ask, with which credentials, for what."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     """Lower-case letters, digits, - and _; it stands in metrics, logs and `fairlead status`."""
-    key: SecretStr | None = None
-    """The API key itself; for a first evening. Prefer `key_sha256`, `key_env` or `key_file`."""
-    key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Hex SHA-256 of the key."""
-    key_env: str | None = None
-    """Name of the environment variable that holds the key."""
-    key_file: Path | None = None
-    """File that holds the key, such as a mounted secret; `fairlead-scheduler --make-keys` writes a missing one."""
-    weight: Positive = 1.0
-    """Kept for tenant shares; nothing reads it yet."""
-    classes: tuple[ClassName, ...] = ("ls", "be")
+    credentials: Annotated[tuple[Credential, ...], Field(max_length=16)] = ()
+    """More keys, each with the time in which it counts: for changing keys without a gap."""
+    certificate_names: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16)
+    ] = ()
+    """Names in client certificates that stand for this tenant, as the TLS settings read them."""
+    weight: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
+    """Its share of the tokens served while others wait too, relative to their weights."""
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] = ("ls", "be")
     """What this tenant may ask for; another class is served as its default one, and `accepted` says so."""
     default_class: ClassName = "be"
     """Class of requests that name none; one of `classes`."""
+    slo: TenantSlo = TenantSlo()
+    """Targets of its requests that state none."""
+    limits: TenantLimits = TenantLimits()
+    """What it may hold or use at once."""
     operator: bool = False
     """May use the admin service and give length hints."""
+    disabled: bool = False
+    """Every call of it is refused; what it had accepted before goes on to its end."""
 
     @model_validator(mode="after")
-    def _one_credential(self) -> Tenant:
-        if sum(value is not None for value in (self.key, self.key_sha256, self.key_env, self.key_file)) != 1:
-            raise ValueError(f"tenant {self.name!r}: give exactly one of key, key_sha256, key_env, key_file")
+    def _has_credentials_and_its_default_class(self) -> Tenant:
+        given = self.given_keys()
+        if len(given) > 1 or not (given or self.credentials or self.certificate_names):
+            raise ValueError(
+                f"tenant {self.name!r}: give exactly one of {', '.join(KEY_FIELDS)}, or `credentials` for several "
+                "keys, or `certificate_names`"
+            )
         if self.default_class not in self.classes:
             raise ValueError(f"tenant {self.name!r}: default_class {self.default_class!r} is not among its classes")
         return self
 
+    def all_credentials(self) -> tuple[Credential, ...]:
+        """Every key of it, the one given beside its name first."""
+        if not self.given_keys():
+            return self.credentials
+        return (Credential.model_validate({name: getattr(self, name) for name in KEY_FIELDS}), *self.credentials)
+
     def key_digest(self) -> bytes:
-        """SHA-256 of this tenant's key (32 bytes); raises ConfigError where `read_key` does."""
-        if self.key_sha256 is not None:
-            return bytes.fromhex(self.key_sha256)
-        return hashlib.sha256(self.read_key().encode()).digest()
+        """SHA-256 of its first key (32 bytes); raises ConfigError where `read_key` does."""
+        return self._first().digest_of(self.name)
 
     def read_key(self) -> str:
-        """The key itself, from wherever it is kept.
+        """Its first key, from wherever it is kept.
 
         Raises:
-            ConfigError: only its hash is known, `key_env` names nothing, or `key_file` can't be read or is empty.
+            ConfigError: it has none, only its hash is known, `key_env` names nothing, or `key_file` can't be read or is
+                empty.
         """
-        if self.key is not None:
-            return self.key.get_secret_value()
-        if self.key_file is not None:
-            return self._key_from(self.key_file)
-        if self.key_env is None:
-            raise ConfigError(f"tenant {self.name!r}: only the hash of its key is configured (key_sha256)")
-        key = os.environ.get(self.key_env)
-        if not key:
-            raise ConfigError(f"tenant {self.name!r}: environment variable {self.key_env!r} (key_env) is not set")
-        return key
+        return self._first().key_of(self.name)
 
-    def _key_from(self, file: Path) -> str:
-        remedy = "write the key there, or let `fairlead-scheduler --make-keys` make one"
-        try:
-            key = file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            raise ConfigError(f"tenant {self.name!r}: {file} (key_file) does not exist; {remedy}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"tenant {self.name!r}: {file} (key_file) can't be read: {error}") from None
-        if not key:
-            raise ConfigError(f"tenant {self.name!r}: {file} (key_file) is empty; {remedy}")
-        return key
+    def _first(self) -> KeySource:
+        return next(iter(self.all_credentials()), self)

@@ -56,12 +56,19 @@ class TenantLabels:
     """Names tenants in metrics, within a bound: a label value for each of thousands would drown any metrics store.
 
     Args:
-        tenants: names, in the order of the configuration.
+        tenants: names, those first that are to be named first.
         most: how many of them have a value of their own; the rest share `other`.
     """
 
     def __init__(self, tenants: Sequence[str], most: int) -> None:
-        self._named = frozenset(tenants[:most])
+        self._named = set(tenants[:most])
+        self._most = most
+
+    def learn(self, tenants: Iterable[str]) -> None:
+        """More tenants: they get values of their own while there is room; nobody loses theirs."""
+        for tenant in tenants:
+            if len(self._named) < self._most:
+                self._named.add(tenant)
 
     def __call__(self, tenant: str) -> str:
         """The label value of a tenant."""

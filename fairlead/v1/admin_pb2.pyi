@@ -1,3 +1,4 @@
+from fairlead.v1 import tenants_pb2 as _tenants_pb2
 from fairlead.v1 import types_pb2 as _types_pb2
 from fairlead.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
@@ -89,7 +90,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("policy", "settings", "workers", "classes", "predictor", "draining", "uptime_s", "policy_faults")
+    __slots__ = ("policy", "settings", "workers", "classes", "predictor", "draining", "uptime_s", "policy_faults", "tenants")
     class PolicyFaultsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +106,7 @@ class GetStatusResponse(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
     POLICY_FAULTS_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
     policy: str
     settings: PolicySettings
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
@@ -113,7 +115,8 @@ class GetStatusResponse(_message.Message):
     draining: bool
     uptime_s: float
     policy_faults: _containers.ScalarMap[str, int]
-    def __init__(self, policy: _Optional[str] = ..., settings: _Optional[_Union[PolicySettings, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassStatus, _Mapping]]] = ..., predictor: _Optional[_Union[PredictorStatus, _Mapping]] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., policy_faults: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    tenants: _tenants_pb2.TenantsStatus
+    def __init__(self, policy: _Optional[str] = ..., settings: _Optional[_Union[PolicySettings, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassStatus, _Mapping]]] = ..., predictor: _Optional[_Union[PredictorStatus, _Mapping]] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., policy_faults: _Optional[_Mapping[str, int]] = ..., tenants: _Optional[_Union[_tenants_pb2.TenantsStatus, _Mapping]] = ...) -> None: ...
 
 class PolicySettings(_message.Message):
     __slots__ = ("step_seats", "window_tokens", "be_share", "options", "choices")

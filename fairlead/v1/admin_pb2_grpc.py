@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from fairlead.v1 import admin_pb2 as fairlead_dot_v1_dot_admin__pb2
+from fairlead.v1 import tenants_pb2 as fairlead_dot_v1_dot_tenants__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -64,6 +65,51 @@ class AdminServiceStub:
                 request_serializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsRequest.SerializeToString,
                 response_deserializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsResponse.FromString,
                 _registered_method=True)
+        self.CreateTenant = channel.unary_unary(
+                '/fairlead.v1.AdminService/CreateTenant',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.CreateTenantRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.CreateTenantResponse.FromString,
+                _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/fairlead.v1.AdminService/GetTenant',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.GetTenantResponse.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/fairlead.v1.AdminService/ListTenants',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/fairlead.v1.AdminService/UpdateTenant',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.UpdateTenantResponse.FromString,
+                _registered_method=True)
+        self.DisableTenant = channel.unary_unary(
+                '/fairlead.v1.AdminService/DisableTenant',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.DisableTenantRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.DisableTenantResponse.FromString,
+                _registered_method=True)
+        self.EnableTenant = channel.unary_unary(
+                '/fairlead.v1.AdminService/EnableTenant',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/fairlead.v1.AdminService/RotateKey',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.ExportUsage = channel.unary_unary(
+                '/fairlead.v1.AdminService/ExportUsage',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.ExportUsageRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.ExportUsageResponse.FromString,
+                _registered_method=True)
+        self.ListAuditLog = channel.unary_unary(
+                '/fairlead.v1.AdminService/ListAuditLog',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.ListAuditLogRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.ListAuditLogResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -109,6 +155,66 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTenant(self, request, context):
+        """Tenants: a change holds as soon as it is answered, and over restarts. ALREADY_EXISTS if there is one of this name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """ABORTED where the etag is not that of the tenant as it is: read it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisableTenant(self, request, context):
+        """Refuses every call of the tenant from now on. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """A new key; those that count now go on for the overlap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUsage(self, request, context):
+        """What each tenant used, over a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditLog(self, request, context):
+        """Who changed what, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -141,6 +247,51 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListRequests,
                     request_deserializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsRequest.FromString,
                     response_serializer=fairlead_dot_v1_dot_admin__pb2.ListRequestsResponse.SerializeToString,
+            ),
+            'CreateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTenant,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.CreateTenantRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.CreateTenantResponse.SerializeToString,
+            ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.GetTenantRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.GetTenantResponse.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.ListTenantsRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.UpdateTenantResponse.SerializeToString,
+            ),
+            'DisableTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableTenant,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.DisableTenantRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.DisableTenantResponse.SerializeToString,
+            ),
+            'EnableTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableTenant,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.RotateKeyRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'ExportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportUsage,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.ExportUsageRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.ExportUsageResponse.SerializeToString,
+            ),
+            'ListAuditLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditLog,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.ListAuditLogRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.ListAuditLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -305,6 +456,249 @@ class AdminService:
             '/fairlead.v1.AdminService/ListRequests',
             fairlead_dot_v1_dot_admin__pb2.ListRequestsRequest.SerializeToString,
             fairlead_dot_v1_dot_admin__pb2.ListRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/CreateTenant',
+            fairlead_dot_v1_dot_tenants__pb2.CreateTenantRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.CreateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/GetTenant',
+            fairlead_dot_v1_dot_tenants__pb2.GetTenantRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.GetTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/ListTenants',
+            fairlead_dot_v1_dot_tenants__pb2.ListTenantsRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/UpdateTenant',
+            fairlead_dot_v1_dot_tenants__pb2.UpdateTenantRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.UpdateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/DisableTenant',
+            fairlead_dot_v1_dot_tenants__pb2.DisableTenantRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.DisableTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/EnableTenant',
+            fairlead_dot_v1_dot_tenants__pb2.EnableTenantRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.EnableTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/RotateKey',
+            fairlead_dot_v1_dot_tenants__pb2.RotateKeyRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/ExportUsage',
+            fairlead_dot_v1_dot_tenants__pb2.ExportUsageRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.ExportUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/ListAuditLog',
+            fairlead_dot_v1_dot_tenants__pb2.ListAuditLogRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.ListAuditLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

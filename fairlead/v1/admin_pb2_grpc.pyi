@@ -5,6 +5,7 @@ What operators use. Needs the key of an operator."""
 
 from collections import abc as _abc
 from fairlead.v1 import admin_pb2 as _admin_pb2
+from fairlead.v1 import tenants_pb2 as _tenants_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -41,6 +42,21 @@ class AdminServiceStub:
     """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
     ListRequests: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRequestsRequest, _admin_pb2.ListRequestsResponse]
     """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer."""
+    CreateTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.CreateTenantRequest, _tenants_pb2.CreateTenantResponse]
+    """Tenants: a change holds as soon as it is answered, and over restarts. ALREADY_EXISTS if there is one of this name."""
+    GetTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.GetTenantRequest, _tenants_pb2.GetTenantResponse]
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.ListTenantsRequest, _tenants_pb2.ListTenantsResponse]
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.UpdateTenantRequest, _tenants_pb2.UpdateTenantResponse]
+    """ABORTED where the etag is not that of the tenant as it is: read it again."""
+    DisableTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.DisableTenantRequest, _tenants_pb2.DisableTenantResponse]
+    """Refuses every call of the tenant from now on. Idempotent."""
+    EnableTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.EnableTenantRequest, _tenants_pb2.EnableTenantResponse]
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.RotateKeyRequest, _tenants_pb2.RotateKeyResponse]
+    """A new key; those that count now go on for the overlap."""
+    ExportUsage: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.ExportUsageRequest, _tenants_pb2.ExportUsageResponse]
+    """What each tenant used, over a time."""
+    ListAuditLog: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.ListAuditLogRequest, _tenants_pb2.ListAuditLogResponse]
+    """Who changed what, newest first."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -55,6 +71,21 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Why a request, live or ended lately, ran when it did. Never the text of a prompt or an answer."""
     ListRequests: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRequestsRequest, _admin_pb2.ListRequestsResponse]  # type: ignore[assignment]
     """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer."""
+    CreateTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.CreateTenantRequest, _tenants_pb2.CreateTenantResponse]  # type: ignore[assignment]
+    """Tenants: a change holds as soon as it is answered, and over restarts. ALREADY_EXISTS if there is one of this name."""
+    GetTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.GetTenantRequest, _tenants_pb2.GetTenantResponse]  # type: ignore[assignment]
+    ListTenants: _aio.UnaryUnaryMultiCallable[_tenants_pb2.ListTenantsRequest, _tenants_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.UpdateTenantRequest, _tenants_pb2.UpdateTenantResponse]  # type: ignore[assignment]
+    """ABORTED where the etag is not that of the tenant as it is: read it again."""
+    DisableTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.DisableTenantRequest, _tenants_pb2.DisableTenantResponse]  # type: ignore[assignment]
+    """Refuses every call of the tenant from now on. Idempotent."""
+    EnableTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.EnableTenantRequest, _tenants_pb2.EnableTenantResponse]  # type: ignore[assignment]
+    RotateKey: _aio.UnaryUnaryMultiCallable[_tenants_pb2.RotateKeyRequest, _tenants_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """A new key; those that count now go on for the overlap."""
+    ExportUsage: _aio.UnaryUnaryMultiCallable[_tenants_pb2.ExportUsageRequest, _tenants_pb2.ExportUsageResponse]  # type: ignore[assignment]
+    """What each tenant used, over a time."""
+    ListAuditLog: _aio.UnaryUnaryMultiCallable[_tenants_pb2.ListAuditLogRequest, _tenants_pb2.ListAuditLogResponse]  # type: ignore[assignment]
+    """Who changed what, newest first."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -102,5 +133,74 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListRequestsResponse, _abc.Awaitable[_admin_pb2.ListRequestsResponse]]:
         """Live requests, a page at a time: those on workers first, oldest first. Never the text of a prompt or an answer."""
+
+    @_abc_1.abstractmethod
+    def CreateTenant(
+        self,
+        request: _tenants_pb2.CreateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.CreateTenantResponse, _abc.Awaitable[_tenants_pb2.CreateTenantResponse]]:
+        """Tenants: a change holds as soon as it is answered, and over restarts. ALREADY_EXISTS if there is one of this name."""
+
+    @_abc_1.abstractmethod
+    def GetTenant(
+        self,
+        request: _tenants_pb2.GetTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.GetTenantResponse, _abc.Awaitable[_tenants_pb2.GetTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTenants(
+        self,
+        request: _tenants_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.ListTenantsResponse, _abc.Awaitable[_tenants_pb2.ListTenantsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _tenants_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.UpdateTenantResponse, _abc.Awaitable[_tenants_pb2.UpdateTenantResponse]]:
+        """ABORTED where the etag is not that of the tenant as it is: read it again."""
+
+    @_abc_1.abstractmethod
+    def DisableTenant(
+        self,
+        request: _tenants_pb2.DisableTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.DisableTenantResponse, _abc.Awaitable[_tenants_pb2.DisableTenantResponse]]:
+        """Refuses every call of the tenant from now on. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def EnableTenant(
+        self,
+        request: _tenants_pb2.EnableTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.EnableTenantResponse, _abc.Awaitable[_tenants_pb2.EnableTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _tenants_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.RotateKeyResponse, _abc.Awaitable[_tenants_pb2.RotateKeyResponse]]:
+        """A new key; those that count now go on for the overlap."""
+
+    @_abc_1.abstractmethod
+    def ExportUsage(
+        self,
+        request: _tenants_pb2.ExportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.ExportUsageResponse, _abc.Awaitable[_tenants_pb2.ExportUsageResponse]]:
+        """What each tenant used, over a time."""
+
+    @_abc_1.abstractmethod
+    def ListAuditLog(
+        self,
+        request: _tenants_pb2.ListAuditLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.ListAuditLogResponse, _abc.Awaitable[_tenants_pb2.ListAuditLogResponse]]:
+        """Who changed what, newest first."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,6 +14,7 @@ from fairlead.config import ClassDefaults, ConfigError, SchedulerConfig, Tenant
 from fairlead.rpc import Refusal
 from fairlead.v1 import inference_pb2, types_pb2
 from scheduler_svc.auth import Authenticator
+from scheduler_svc.tenants.registry import TenantRegistry
 from scheduler_svc.validation import Wanted, check_generate, content_digest
 
 ALICE = Tenant(name="alice", key=SecretStr("alice-key"), classes=("be",), default_class="be")
@@ -42,7 +43,7 @@ def refused(**fields: Any) -> Refusal:
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
 def test_a_key_names_its_tenant(scheme: str) -> None:
-    found = Authenticator([ALICE, BOB])
+    found = Authenticator(TenantRegistry([ALICE, BOB]))
     assert found.tenant_of(bearer(f"{scheme}alice-key")) is ALICE
     assert found.tenant_of(bearer(f"{scheme}bob-key")) is BOB
 
@@ -63,7 +64,7 @@ def test_a_key_names_its_tenant(scheme: str) -> None:
 )
 def test_anything_but_one_known_key_is_unauthenticated_with_the_remedy(metadata: Any) -> None:
     with pytest.raises(Refusal) as caught:
-        Authenticator([ALICE, BOB]).tenant_of(metadata)
+        Authenticator(TenantRegistry([ALICE, BOB])).tenant_of(metadata)
     assert caught.value.code is CODE.UNAUTHENTICATED
     assert "authorization: Bearer KEY" in caught.value.message
     assert "alice-key" not in caught.value.message
@@ -71,10 +72,10 @@ def test_anything_but_one_known_key_is_unauthenticated_with_the_remedy(metadata:
 
 def test_no_tenants_or_a_shared_key_are_told_at_the_start() -> None:
     with pytest.raises(ConfigError, match="tenants: none"):
-        Authenticator([])
+        TenantRegistry([])
     twin = Tenant(name="twin", key=SecretStr("alice-key"))
     with pytest.raises(ConfigError, match="'alice' and 'twin' have the same key"):
-        Authenticator([ALICE, twin])
+        TenantRegistry([ALICE, twin])
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ async def test_an_admission_carries_what_the_engine_needs() -> None:
     )  # fmt: skip
     assert list(first.admit.token_ids) == [1, 2, 3]
     assert first.admit.sampling == interactive.sampling
-    assert (first.admit.cache_salt, first.admit.coalesce_tokens) == ("t", 1)
+    assert (first.admit.cache_salt, first.admit.coalesce_tokens) == (rig.shell.cache_salt("t"), 1)
     assert (second.admit.handle, second.admit.coalesce_tokens) == (batch.handle, BE_COALESCE_TOKENS)
     assert list(ranks.ranks.handles) == [interactive.handle, batch.handle]
     assert ranks.ranks.HasField("rules")

@@ -15,7 +15,7 @@ from fairlead.config import ConfigError, Tenant
 from fairlead.keys import make_missing_keys
 from fairlead.probe import probe
 from fairlead.rpc import free_port, make_server
-from scheduler_svc.auth import Authenticator
+from scheduler_svc.tenants.registry import TenantRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +49,10 @@ def test_a_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
 
 def test_a_key_that_cannot_be_had_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tenant 'a': .*nowhere \(key_file\) does not exist; write the key there"):
-        Authenticator([tenant("a", tmp_path / "nowhere")])
+        TenantRegistry([tenant("a", tmp_path / "nowhere")])
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(ConfigError, match=r"empty \(key_file\) is empty"):
-        Authenticator([tenant("a", tmp_path / "empty")])
+        TenantRegistry([tenant("a", tmp_path / "empty")])
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"no key can be made at .*make the folder writable"):
         make_missing_keys([tenant("a", tmp_path / "file" / "a")])
