@@ -15,13 +15,17 @@ from rich.console import Console
 from demo.plan import BASELINE, Run, Settings
 from fairlead.cli.suite import Suite
 from fairlead.client import Admin, AsyncClient, ChatMessage, Delta, Event, Finished, Retry, ServiceClass
-from fairlead.load.measure import Capacity, Idle, measure_capacity, measure_idle
+from fairlead.load.measure import Capacity, Idle, measure_capacity, measure_idle, sustained
 from fairlead.load.plan import Mixture, Planned, arrivals, plan_mix
 from fairlead.load.run import Load, Record
 
 CALIBRATION_SEED = 1_000_003
 IDLE_SEED = 1_000_033
 BURST_REQUESTS = 4_000
+CLOSED_SHARE = 0.4
+"""Of the time of calibration: a closed loop that guesses the rate at which the open one overloads the engine."""
+RAMP_SHARE = 0.25
+"""Of the open loop, left out of its figures: the seats fill."""
 TOLD_EVERY_S = 15.0
 IDLE_WAIT_S = 60.0
 
@@ -40,16 +44,20 @@ class Bench:
     console: Console
 
     async def calibrate(self) -> tuple[Idle, Capacity]:
-        """Times on the idle engine, then what FCFS serves at the chosen seats."""
+        """Times on the idle engine, then what FCFS serves at the chosen seats while as much comes as in the runs."""
         settings = self.settings
         await self.set_policy(Run(BASELINE, "fcfs", settings.seats))
         idle_plan = plan_mix([0.0] * settings.idle_requests, Mixture(ls_fraction=1.0), IDLE_SEED)
         idle = await measure_idle(self.clients, [replace(each, max_tokens=64) for each in idle_plan])
         burst = plan_mix([0.0] * BURST_REQUESTS, Mixture(), CALIBRATION_SEED)
-        capacity = await measure_capacity(
-            self.clients, burst, in_flight=2 * settings.seats, submit_s=settings.calibrate_s
-        )
-        return idle, capacity
+        guess_s = settings.calibrate_s * CLOSED_SHARE
+        guess = await measure_capacity(self.clients, burst, in_flight=2 * settings.seats, submit_s=guess_s)
+        until_s = settings.calibrate_s
+        rate = settings.load * guess.requests_per_s
+        overload = plan_mix(arrivals(rate, math.ceil(rate * until_s), CALIBRATION_SEED), Mixture(), CALIBRATION_SEED)
+        await self.set_policy(Run(BASELINE, "fcfs", settings.seats))
+        records = await Load(self.clients).run_open(overload, finish_s=settings.finish_s)
+        return idle, sustained(records, from_s=until_s * RAMP_SHARE, until_s=until_s)
 
     async def set_policy(self, run: Run) -> None:
         """Sets the policy and its seats through the admin service, once nothing is left of the run before."""

@@ -26,6 +26,11 @@ _HANDLE, _RANK = attrgetter("handle"), attrgetter("rank")
 # The constants of the default policy (design: scheduling, "The default policy `slo`").
 RELEGATED_BY_MS = 30_000.0
 WORK_MS_PER_PREFILL_TOKEN = 0.1
+KEEPS_SEAT_TPOTS = 4.0
+"""How much further ahead, in TPOTs, a running LS decode may get before another that is ahead too takes its seat.
+
+Without it those that are ahead take turns at every step, and vLLM builds its batch anew for each of them.
+"""
 
 
 def plan_step(
@@ -80,7 +85,7 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
 
     LS decodes come before LS prefill, or deadline order thrashes once LS alone saturates. One that is a whole TPOT
     ahead of its pace may yield: with few seats that is what keeps TTFT, and it stops by itself once the slack is used
-    up.
+    up. Among those ahead a running one keeps its seat for some steps.
     """
     if not rules.class_tiers:
         return _by_rank(sequences, rules)
@@ -89,7 +94,9 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
         if held.decoding and held.resident:
             slack = slack_ms(held, now_ms)
             ahead = rules.yield_when_ahead and slack > held.tpot_ms
-            return (2 if ahead else 0, slack, held.handle)
+            if not ahead:
+                return (0, slack, held.handle)
+            return (2, slack - KEEPS_SEAT_TPOTS * held.tpot_ms if held.seated else slack, held.handle)
         return (1, _prefill_due_ms(held, now_ms, rules.relegate_late), held.handle)
 
     latency_sensitive = sorted([held for held in sequences if held.latency_sensitive], key=key)

@@ -74,6 +74,24 @@ async def measure_capacity(
     return Capacity(tokens / window_s / mean, tokens / window_s, mean, len(finished))
 
 
+def sustained(records: Sequence[Record], *, from_s: float, until_s: float) -> Capacity:
+    """What was served from `from_s` to `until_s` of an open loop that sent more than can be served.
+
+    A closed loop, which keeps few in flight, flatters a machine on which queue, predictor and clients take their time
+    from the engine.
+
+    Raises:
+        NotMeasured: nothing finished.
+    """
+    finished = [each for each in records if each.finished and each.last_s is not None]
+    if not finished:
+        raise NotMeasured(f"no request finished in {until_s:.0f} s: {_outcomes(records)}")
+    tokens = sum(_tokens_until(each, until_s) - _tokens_until(each, from_s) for each in finished)
+    tokens_per_s = tokens / (until_s - from_s)
+    mean = sum(each.output_tokens for each in finished) / len(finished)
+    return Capacity(tokens_per_s / mean, tokens_per_s, mean, len(finished))
+
+
 def _tokens_until(record: Record, end_s: float) -> float:
     """Tokens of a finished request that were out by `end_s`, its pace taken as even."""
     if record.first_s is None or record.last_s is None or record.first_s >= end_s:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.client import AsyncClient, Retry, ServiceClass
-from fairlead.load.measure import NotMeasured, measure_capacity, measure_idle
+from fairlead.load.measure import NotMeasured, measure_capacity, measure_idle, sustained
 from fairlead.load.metrics import figures
 from fairlead.load.plan import Mixture, Planned, arrivals, at_rate, plan_mix, plan_trace
 from fairlead.load.plots import plot_all
@@ -196,6 +196,16 @@ async def test_idle_and_capacity_are_measured_or_said_to_be_missing() -> None:
     async with AsyncClient("127.0.0.1:1", retry=Retry(attempts=1)) as client:
         with pytest.raises(NotMeasured, match="UNAVAILABLE"):
             await measure_idle({"t": client}, [planned(0, 0)])
+
+
+def test_sustained_capacity_counts_the_tokens_of_its_window_alone() -> None:
+    whole = record(0, LS, 0.0, 2.0, 6.0, 40)  # 10 tokens a second from 2 to 6 s
+    late = record(1, BE, 0.0, 7.0, 9.0, 20)
+    found = sustained([whole, late], from_s=4.0, until_s=8.0)
+    assert found.tokens_per_s == pytest.approx((20 + 10) / 4.0)
+    assert (found.mean_answer_tokens, found.requests_per_s) == (30, pytest.approx(7.5 / 30))
+    with pytest.raises(NotMeasured, match="no request finished in 8 s"):
+        sustained([], from_s=4.0, until_s=8.0)
 
 
 def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:

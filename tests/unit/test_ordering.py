@@ -196,6 +196,16 @@ def test_without_chunked_prefill_a_prompt_enters_whole_or_not() -> None:
     assert plan.quotas == {2: 99}
 
 
+def test_among_ls_decodes_ahead_a_running_one_keeps_its_seat_until_another_is_four_tpots_behind_it() -> None:
+    limits, rules = replace(LIMITS, seats=1), replace(TIERS, yield_when_ahead=True)
+    on_pace_ms = NOW_MS - 10 * 0.96 * 50.0
+    running = decode(1, rank=0, ls=True, first_token_ms=on_pace_ms + 500.0)
+    near = decode(2, rank=1, ls=True, seated=False, first_token_ms=on_pace_ms + 500.0 - 199.0)
+    far = replace(near, first_token_ms=on_pace_ms + 500.0 - 201.0)
+    assert set(plan_step([running, near], limits, rules, MODEL, NOW_MS).quotas) == {1}
+    assert set(plan_step([running, far], limits, rules, MODEL, NOW_MS).quotas) == {2}
+
+
 def test_an_ls_decode_a_whole_tpot_ahead_yields_its_seat_to_an_ls_prefill() -> None:
     ahead = decode(1, rank=0, ls=True, first_token_ms=NOW_MS - 10 * 0.96 * 50.0 + 51.0)
     on_pace = decode(2, rank=1, ls=True)
