@@ -93,7 +93,7 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
     def key(held: Held) -> tuple[int, float, int]:
         if held.decoding and held.resident:
             slack = slack_ms(held, now_ms)
-            ahead = rules.yield_when_ahead and slack > held.tpot_ms
+            ahead = rules.yield_when_ahead and slack > held.tpot_ms and not _stalls(held, rules, now_ms)
             if not ahead:
                 return (0, slack, held.handle)
             return (2, slack - KEEPS_SEAT_TPOTS * held.tpot_ms if held.seated else slack, held.handle)
@@ -101,6 +101,11 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
 
     latency_sensitive = sorted([held for held in sequences if held.latency_sensitive], key=key)
     return latency_sensitive + _by_rank([held for held in sequences if not held.latency_sensitive], rules)
+
+
+def _stalls(held: Held, rules: StepRules, now_ms: float) -> bool:
+    """Whether its reader has had no token for as long as the longest step may last: saved slack buys no stall."""
+    return not held.seated and now_ms - held.unseated_ms >= rules.max_itl_factor * held.tpot_ms
 
 
 def _by_rank(sequences: Sequence[Held], rules: StepRules) -> list[Held]:

@@ -30,6 +30,7 @@ class Held:
         blocks: KV blocks held.
         admissible: a waiting sequence that the engine could take now (not blocked on a grammar, a KV transfer, ...).
         credit: of credit batching, saved up over the steps so far; the engine keeps what the plan says.
+        unseated_ms: start of the first step that it did not take part in since it last had a seat; 0 before it had one.
     """
 
     handle: int
@@ -48,6 +49,7 @@ class Held:
     blocks: int
     admissible: bool = True
     credit: float = 0.0
+    unseated_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

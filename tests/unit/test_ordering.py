@@ -200,10 +200,20 @@ def test_among_ls_decodes_ahead_a_running_one_keeps_its_seat_until_another_is_fo
     limits, rules = replace(LIMITS, seats=1), replace(TIERS, yield_when_ahead=True)
     on_pace_ms = NOW_MS - 10 * 0.96 * 50.0
     running = decode(1, rank=0, ls=True, first_token_ms=on_pace_ms + 500.0)
-    near = decode(2, rank=1, ls=True, seated=False, first_token_ms=on_pace_ms + 500.0 - 199.0)
+    near = decode(2, rank=1, ls=True, seated=False, unseated_ms=NOW_MS, first_token_ms=on_pace_ms + 500.0 - 199.0)
     far = replace(near, first_token_ms=on_pace_ms + 500.0 - 201.0)
     assert set(plan_step([running, near], limits, rules, MODEL, NOW_MS).quotas) == {1}
     assert set(plan_step([running, far], limits, rules, MODEL, NOW_MS).quotas) == {2}
+
+
+def test_an_ls_decode_far_ahead_is_not_paused_for_longer_than_the_longest_step() -> None:
+    limits, rules = replace(LIMITS, seats=1), replace(TIERS, yield_when_ahead=True, max_itl_factor=4.0)
+    far_ahead_ms = NOW_MS + 60_000.0
+    paused = decode(1, rank=0, ls=True, seated=False, unseated_ms=NOW_MS - 199.0, first_token_ms=far_ahead_ms)
+    fresh = waiting(2, rank=1, tokens=50, ls=True)
+    assert set(plan_step([paused, fresh], limits, rules, MODEL, NOW_MS).quotas) == {2}
+    stalled = replace(paused, unseated_ms=NOW_MS - 200.0)
+    assert set(plan_step([stalled, fresh], limits, rules, MODEL, NOW_MS).quotas) == {1}
 
 
 def test_an_ls_decode_a_whole_tpot_ahead_yields_its_seat_to_an_ls_prefill() -> None:

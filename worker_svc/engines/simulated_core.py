@@ -191,7 +191,7 @@ class SimulatedCore:
         result = StepResult(plan)
         for handle in plan.evict:
             self._evict(handle, result)
-        self._note_seats(plan, result)
+        self._note_seats(plan, now_ms, result)
         for handle, credit in plan.credits.items():
             self.sequences[handle].credit = credit
         if plan.quotas:
@@ -199,12 +199,13 @@ class SimulatedCore:
             self._run(plan.quotas, now_ms, result)
         return result
 
-    def _note_seats(self, plan: StepPlan, result: StepResult) -> None:
+    def _note_seats(self, plan: StepPlan, now_ms: float, result: StepResult) -> None:
         quotas, seated, sequences = plan.quotas, self._seated, self.sequences
         if quotas.keys() == seated:
             return
         for handle in sorted(seated - quotas.keys()):
             sequences[handle].seated = False
+            sequences[handle].unseated_ms = now_ms
             if sequences[handle].resident:
                 result.changes.append((handle, ChangeKind.PAUSED))
         for handle in sorted(quotas.keys() - seated):

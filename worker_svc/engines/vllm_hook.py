@@ -151,6 +151,7 @@ class RecordingScheduler(Scheduler):
             entry = by_id.get(request_id)
             if entry is not None:
                 entry.held.seated = False
+                entry.held.unseated_ms = start_ms
                 if entry.request.status == RequestStatus.RUNNING and not self.book.is_ending(entry):
                     self._changes.append((entry.held.handle, ChangeKind.PAUSED))
         self._seated = now
