@@ -15,6 +15,7 @@ from fairlead.client_async import AsyncClient
 from fairlead.client_errors import (
     AlreadyExists,
     Cancelled,
+    Conflict,
     DeadlineExceeded,
     FairleadError,
     InternalError,
@@ -54,6 +55,7 @@ __all__ = [
     "ChatMessage",
     "Client",
     "Completion",
+    "Conflict",
     "DeadlineExceeded",
     "Decision",
     "Delta",

@@ -9,6 +9,7 @@ from typing import Literal
 import grpc
 
 from fairlead.client_errors import error_from
+from fairlead.client_tenants import TenantCalls
 from fairlead.client_types import ServiceClass
 from fairlead.rpc import CHANNEL_OPTIONS
 from fairlead.v1 import admin_pb2 as admin
@@ -23,8 +24,10 @@ _CLASSES: dict[str | None, types.ServiceClass] = {
 }
 
 
-class Admin:
+class Admin(TenantCalls):
     """Blocking admin client; the answers are the messages of `fairlead.v1.AdminService`.
+
+    The calls about tenants are those of `TenantCalls`.
 
     Args:
         address: host:port of the scheduler.

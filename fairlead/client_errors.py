@@ -77,6 +77,12 @@ class AlreadyExists(FairleadError):
     default_code = grpc.StatusCode.ALREADY_EXISTS
 
 
+class Conflict(FairleadError):
+    """What was to be changed has changed meanwhile: read it again and repeat the change."""
+
+    default_code = grpc.StatusCode.ABORTED
+
+
 class Overloaded(FairleadError):
     """A queue or quota is full; `retry_after_ms` says when to come back."""
 
@@ -119,8 +125,8 @@ _BY_CODE: dict[grpc.StatusCode, type[FairleadError]] = {
     **{
         kind.default_code: kind
         for kind in (
-            InvalidRequest, Unauthenticated, PermissionDenied, NotFound, AlreadyExists, Overloaded, Unavailable,
-            DeadlineExceeded, Cancelled, InternalError,
+            InvalidRequest, Unauthenticated, PermissionDenied, NotFound, AlreadyExists, Conflict, Overloaded,
+            Unavailable, DeadlineExceeded, Cancelled, InternalError,
         )
     },
 }  # fmt: skip

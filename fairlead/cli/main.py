@@ -15,6 +15,7 @@ from fairlead.cli.keys import keys
 from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.replay import replay
 from fairlead.cli.simulate import simulate
+from fairlead.cli.tenants import tenants_app
 from fairlead.cli.top import top
 from fairlead.cli.up import up
 from fairlead.cli.why import why
@@ -29,6 +30,7 @@ app.command()(generate)
 app.command()(replay)
 app.command()(simulate)
 app.add_typer(policy_app, name="policy")
+app.add_typer(tenants_app, name="tenants")
 app.command()(status)
 app.command()(top)
 app.command()(why)
