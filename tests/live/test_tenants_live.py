@@ -1,0 +1,405 @@
+"""Tenants of a running scheduler: made, changed, limited, disabled, counted and written down, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fairlead.cli.main import app
+from fairlead.client import (
+    Accepted,
+    Admin,
+    AlreadyExists,
+    AsyncClient,
+    Conflict,
+    FairleadError,
+    Finished,
+    InvalidRequest,
+    NotFound,
+    Outcome,
+    Overloaded,
+    PermissionDenied,
+    Retry,
+    Unauthenticated,
+)
+from fairlead.v1 import tenants_pb2, types_pb2
+from tests.live.scheduler_suite import Suite, check_whole, running_process, running_suite, until
+
+pytestmark = pytest.mark.live
+LS, BE = types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE, types_pb2.SERVICE_CLASS_BEST_EFFORT
+MANY = 3
+"""Operators at once: each holds a thread of this process, and the scheduler, which is in it too, needs some."""
+LONG: dict[str, Any] = {"max_tokens": 2000, "ignore_eos": True, "timeout_s": 60.0}
+
+
+@pytest.fixture
+async def suite(tmp_path: Path) -> AsyncIterator[Suite]:
+    async with running_suite(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def bare(tmp_path: Path) -> AsyncIterator[Suite]:
+    """A scheduler without workers."""
+    async with running_suite(tmp_path, workers=0, predictor=None) as running:
+        yield running
+
+
+def tenant(name: str, **fields: Any) -> tenants_pb2.Tenant:
+    return tenants_pb2.Tenant(name=name, **fields)
+
+
+def client(suite: Suite, key: str) -> AsyncClient:
+    return AsyncClient(suite.scheduler.address, key, retry=Retry(attempts=1))
+
+
+async def test_a_tenant_lives_from_its_making_to_its_end(suite: Suite) -> None:
+    slo = types_pb2.Slo(ttft_ms=700, tpot_ms=70)
+    made = await suite.admin(Admin.create_tenant, tenant("new", default_class=LS, default_slo=slo, weight=2.0))
+    async with client(suite, made.key) as asking:
+        first = [event async for event in asking.generate("hello", max_tokens=9, ignore_eos=True)]
+        accepted, finished = first[0], first[-1]
+        assert isinstance(accepted, Accepted)
+        assert isinstance(finished, Finished)
+        assert (accepted.tenant, accepted.service_class, accepted.ttft_ms, accepted.tpot_ms) == ("new", "ls", 700, 70)
+
+        rotated = await suite.admin(Admin.rotate_key, "new", overlap_s=0)
+        with pytest.raises(Unauthenticated, match="was replaced and ended"):
+            await asking.list_models()
+    async with client(suite, rotated.key) as asking:
+        streaming = asking.generate("hold on", **LONG)
+        async with aclosing(streaming):
+            await anext(streaming)
+            disabled = await suite.admin(Admin.disable_tenant, "new")
+            assert (disabled.live, disabled.cancelled, disabled.tenant.disabled) == (1, 0, True)
+            with pytest.raises(PermissionDenied, match="fairlead tenants enable new"):
+                await asking.complete("no")
+            last = [event async for event in streaming][-1]
+            assert isinstance(last, Finished)
+            assert last.outcome is Outcome.LENGTH, "what was accepted goes on to its end"
+        await suite.admin(Admin.enable_tenant, "new")
+        stopping = asyncio.create_task(_last(asking.generate("stop me", **LONG)))
+        await until(lambda: bool(suite.scheduler.shell.book.live), "the request")
+        answer = await suite.admin(Admin.disable_tenant, "new", cancel_live=True)
+        assert (answer.live, answer.cancelled) == (1, 1)
+        assert (await stopping).outcome is Outcome.CANCELLED_BY_OPERATOR
+
+    (usage,) = (await suite.admin(Admin.usage, "new")).usage
+    assert [each.service_class for each in usage.classes] == [LS]
+    assert (usage.classes[0].accepted, usage.classes[0].output_tokens > 2009) == (3, True)
+    assert {each.outcome: each.requests for each in usage.classes[0].ended} == {
+        types_pb2.OUTCOME_LENGTH: 2, types_pb2.OUTCOME_CANCELLED_BY_OPERATOR: 1,
+    }  # fmt: skip
+    written = [(each.action, each.actor) async for each in _audit(suite, "new")]
+    assert written == [
+        (action, "op") for action in ("DisableTenant", "EnableTenant", "DisableTenant", "RotateKey", "CreateTenant")
+    ]
+
+
+async def _last(stream: Any) -> Finished:
+    event = [event async for event in stream][-1]
+    assert isinstance(event, Finished)
+    return event
+
+
+async def _audit(suite: Suite, name: str) -> AsyncIterator[tenants_pb2.AuditEntry]:
+    for entry in await suite.admin(lambda admin: list(admin.audit_log(tenant=name))):
+        yield entry
+
+
+async def test_limits_hold_as_soon_as_they_are_set(suite: Suite) -> None:
+    bob = suite.client("bob")
+    async with aclosing(bob.generate("first", **LONG)) as stream:
+        await anext(stream)
+        await suite.admin(Admin.update_tenant, _limited("bob", max_in_flight=1), ["limits.max_in_flight"])
+        with pytest.raises(Overloaded, match="in flight already, of at most 1") as caught:
+            await bob.complete("second")
+        assert (caught.value.reason, caught.value.retry_after_ms is not None) == ("TENANT_IN_FLIGHT", True)
+        check_whole("others may", await suite.client().complete("others may", max_tokens=5))
+        await suite.admin(Admin.update_tenant, tenant("bob"), ["limits"])
+        check_whole("second", await bob.complete("second", max_tokens=5))
+    await suite.admin(Admin.update_tenant, _limited("bob", tokens_per_minute=60.0), ["limits.tokens_per_minute"])
+    with pytest.raises(Overloaded) as caught:
+        for _ in range(100):
+            await bob.complete("on and on", max_tokens=30, ignore_eos=True)
+    assert (caught.value.reason, caught.value.retry_after_ms is not None) == ("TENANT_TOKEN_RATE", True)
+    (usage,) = (await suite.admin(Admin.usage, "bob")).usage
+    reasons = {types_pb2.RefusalReason.Name(each.reason): each.requests for each in usage.refusals}
+    assert reasons == {"REFUSAL_REASON_TENANT_IN_FLIGHT": 1, "REFUSAL_REASON_TENANT_TOKEN_RATE": 1}
+
+
+def _limited(name: str, **limits: Any) -> tenants_pb2.Tenant:
+    return tenant(name, limits=tenants_pb2.TenantLimits(**limits))
+
+
+async def test_an_ls_claim_beyond_its_right_is_clamped_and_counted(suite: Suite) -> None:
+    """Bob may be best effort alone."""
+    accepted = await anext(suite.client("bob").generate("urgent", service_class="ls", max_tokens=5))
+    assert isinstance(accepted, Accepted)
+    assert accepted.service_class == "be"
+    await suite.client("bob").complete("modest", service_class="be", max_tokens=5)
+    (usage,) = (await suite.admin(Admin.usage, "bob")).usage
+    assert usage.clamped == 1
+    assert [each.service_class for each in usage.classes] == [BE]
+
+
+HOSTILE = ["", "A", "a b", "../../etc", "a" * 64, "a\x00b", "a\n", "\u00e4", "-a", "{}", "'; drop table usage; --"]
+
+
+async def test_hostile_names_and_fields_are_refused_by_name(bare: Suite) -> None:
+    for name in HOSTILE:
+        for call in (
+            lambda admin, name=name: admin.create_tenant(tenant(name)),
+            lambda admin, name=name: admin.update_tenant(tenant(name, weight=1.0), ["weight"]),
+            lambda admin, name=name: admin.disable_tenant(name),
+            lambda admin, name=name: admin.enable_tenant(name),
+            lambda admin, name=name: admin.rotate_key(name),
+        ):
+            with pytest.raises(InvalidRequest, match="name: must have 1 to 63"):
+                await bare.admin(call)
+        for call in (
+            lambda admin, name=name: admin.tenant(name),
+            lambda admin, name=name: admin.usage(name or "nobody"),
+        ):
+            with pytest.raises(NotFound, match="there is no tenant"):
+                await bare.admin(call)
+    bad: list[tuple[str, dict[str, Any]]] = [
+        ("weight", {"weight": 0.0}),
+        ("tenant.weight", {"weight": float("nan")}),
+        ("weight", {"weight": 1e9}),
+        ("tenant.classes", {"classes": [9]}),
+        ("default_class", {"classes": [BE], "default_class": LS}),
+        ("max_in_flight", {"limits": tenants_pb2.TenantLimits(max_in_flight=0)}),
+        ("tenant.limits.tokens_per_minute", {"limits": tenants_pb2.TenantLimits(tokens_per_minute=float("inf"))}),
+        ("ttft_ms", {"default_slo": types_pb2.Slo(ttft_ms=-1)}),
+        ("certificate_names", {"certificate_names": [""]}),
+        ("certificate_names", {"certificate_names": ["x"] * 17}),
+    ]
+    for field, fields in bad:
+        with pytest.raises(InvalidRequest, match=field):
+            await bare.admin(Admin.create_tenant, tenant("new", **fields))
+    for sha256 in ("", "x" * 64, "A" * 64, "0" * 63):
+        with pytest.raises(InvalidRequest, match="key_sha256"):
+            await bare.admin(Admin.create_tenant, tenant("new"), key_sha256=sha256)
+    with pytest.raises(InvalidRequest, match="certificate_names"):
+        await bare.admin(Admin.create_tenant, tenant("new"), without_key=True)
+    for overlap_s in (-1.0, float("nan"), float("inf"), 1e12):
+        with pytest.raises(InvalidRequest, match="overlap_s"):
+            await bare.admin(Admin.rotate_key, "bob", overlap_s=overlap_s)
+    assert [each.name for each in await bare.admin(lambda admin: list(admin.tenants()))] == ["alice", "bob", "op"]
+    assert [each async for each in _audit(bare, "")] == [], "what was refused was not made"
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ([], "must name at least one field"),
+        (["name"], "'name' can't be changed"),
+        (["disabled"], "can't be changed"),
+        (["etag"], "can't be changed"),
+        (["*"], "can't be changed"),
+        (["limits.max_inflight"], "limits has max_in_flight"),
+        (["limits.max_in_flight.x"], "limits has max_in_flight"),
+        (["keys"], "can't be changed"),
+        (["weight", "x" * 5000], "can't be changed"),
+    ],
+)
+async def test_a_field_mask_names_what_may_change(bare: Suite, fields: list[str], says: str) -> None:
+    with pytest.raises(InvalidRequest, match="update_mask") as caught:
+        await bare.admin(Admin.update_tenant, tenant("bob", weight=2.0), fields)
+    assert says in caught.value.message
+    assert len(caught.value.message) < 500
+    assert (await bare.admin(Admin.tenant, "bob")).weight == 1.0
+
+
+async def test_only_what_the_mask_names_changes(bare: Suite) -> None:
+    before = await bare.admin(Admin.tenant, "bob")
+    limits = tenants_pb2.TenantLimits(max_in_flight=5, max_queued_requests=6)
+    given = tenant("bob", weight=9.0, is_operator=True, limits=limits, default_slo=types_pb2.Slo(ttft_ms=5))
+    changed = await bare.admin(Admin.update_tenant, given, ["limits.max_queued_requests", "weight"])
+    assert (changed.weight, changed.is_operator, changed.limits) == (
+        9.0, False, tenants_pb2.TenantLimits(max_queued_requests=6),
+    )  # fmt: skip
+    assert not changed.default_slo.HasField("ttft_ms")
+    assert changed.etag != before.etag
+    with pytest.raises(Conflict, match="read it again"):
+        await bare.admin(Admin.update_tenant, given, ["weight"], etag=before.etag)
+    back = await bare.admin(Admin.update_tenant, tenant("bob"), ["limits", "weight"], etag=changed.etag)
+    assert (back.weight, back.limits) == (1.0, tenants_pb2.TenantLimits())
+
+
+async def test_of_many_operators_at_once_each_change_is_made_or_refused(bare: Suite) -> None:
+    etag = (await bare.admin(Admin.tenant, "bob")).etag
+    answers = await asyncio.gather(
+        *(
+            bare.admin(Admin.update_tenant, tenant("bob", weight=1.5 + each), ["weight"], etag=etag)
+            for each in range(MANY)
+        ),
+        return_exceptions=True,
+    )
+    assert sorted(type(each).__name__ for each in answers) == ["Conflict"] * (MANY - 1) + ["Tenant"]
+    made = await asyncio.gather(
+        *(bare.admin(Admin.create_tenant, tenant("same")) for _ in range(MANY)), return_exceptions=True
+    )
+    assert sum(isinstance(each, AlreadyExists) for each in made) == MANY - 1
+
+
+async def test_lists_come_in_pages(bare: Suite) -> None:
+    def make(admin: Admin) -> None:
+        for index in range(25):
+            admin.create_tenant(tenant(f"t{index:02}"))
+
+    def pages(admin: Any) -> list[list[str]]:
+        found, token = [], ""
+        while True:
+            message = tenants_pb2.ListTenantsRequest(page_size=10, page_token=token)
+            page = admin._asked(admin._stub.ListTenants, message)
+            found.append([each.name for each in page.tenants])
+            token = page.next_page_token
+            if not token:
+                return found
+
+    await bare.admin(make)
+    expected = sorted(["alice", "bob", "op", *(f"t{index:02}" for index in range(25))])
+    found = await bare.admin(pages)
+    assert [len(page) for page in found] == [10, 10, 8]
+    assert [name for page in found for name in page] == expected
+    assert [each.tenant for each in (await bare.admin(Admin.usage)).usage] == expected
+    entries = await bare.admin(lambda admin: list(admin.audit_log()))
+    assert [each.sequence for each in entries] == list(range(25, 0, -1))
+    with pytest.raises(InvalidRequest, match="page_size"):
+        await bare.admin(
+            lambda admin: admin._asked(admin._stub.ListTenants, tenants_pb2.ListTenantsRequest(page_size=1001))
+        )
+    for call in ("ListTenants", "ListAuditLog", "ExportUsage"):
+        message = getattr(tenants_pb2, f"{call}Request")(page_token="'; --")
+        with pytest.raises(InvalidRequest, match="page_token"):
+            await bare.admin(
+                lambda admin, call=call, message=message: admin._asked(getattr(admin._stub, call), message)
+            )
+
+
+async def test_the_policy_and_the_drain_are_written_down_too(bare: Suite) -> None:
+    await bare.admin(Admin.set_policy, "fcfs")
+    (entry,) = [each async for each in _audit(bare, "")]
+    assert (entry.action, entry.actor, entry.peer.startswith("ipv4:127.0.0.1")) == ("SetPolicy", "op", True)
+    assert json.loads(entry.changes["policy"]) == ["slo", "fcfs"]
+
+
+async def test_a_process_reads_its_file_again_on_hangup_and_outlives_a_broken_one(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    operator = {"name": "op", "key": "op-key", "operator": True}
+    file.write_text(yaml.safe_dump({"tenants": [operator]}))
+    section = {
+        "listen": "127.0.0.1:0", "workers": ["127.0.0.1:1"], "predictor": None, "state_dir": str(tmp_path / "state"),
+        "tenants_file": str(file), "tenants_watch_s": 3600,
+    }  # fmt: skip
+    async with running_process(tmp_path, "scheduler_svc", scheduler=section) as process:
+        admin = Admin(process.address, "op-key")
+        try:
+            for text, names, says in (
+                ("tenants: [", ["op"], "is not YAML"),
+                (yaml.safe_dump({"tenants": [operator, {"name": "late", "key": "late-key"}]}), ["late", "op"], ""),
+            ):
+                file.write_text(text)
+                process.process.send_signal(signal.SIGHUP)
+                await _seen(admin, names, says)
+            assert (await _status(admin)).file_problem == ""
+        finally:
+            admin.close()
+        assert await process.end() == 0
+
+
+async def _seen(admin: Admin, names: list[str], says: str) -> None:
+    async with asyncio.timeout(10):
+        while says not in (await _status(admin)).file_problem or await _names(admin) != names:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def _status(admin: Admin) -> tenants_pb2.TenantsStatus:
+    return (await asyncio.to_thread(admin.status)).tenants
+
+
+async def _names(admin: Admin) -> list[str]:
+    return [each.name for each in await asyncio.to_thread(lambda: list(admin.tenants()))]
+
+
+async def test_usage_is_kept_over_a_restart(tmp_path: Path) -> None:
+    for round_ in (1, 2):
+        async with running_suite(tmp_path) as suite:
+            answer = await suite.client("bob").complete("count me", max_tokens=10, ignore_eos=True)
+            assert answer.usage.output_tokens == 10
+            (usage,) = (await suite.admin(Admin.usage, "bob")).usage
+            (of_class,) = usage.classes
+            assert (of_class.accepted, of_class.output_tokens, of_class.input_tokens) == (
+                round_,
+                10 * round_,
+                2 * round_,
+            )
+
+
+# -- the command line
+
+
+async def test_the_command_line_does_all_of_it(bare: Suite, tmp_path: Path) -> None:
+    async def run(*arguments: str, code: int = 0) -> str:
+        options = ["--address", bare.scheduler.address, "--key", "op-key"]
+        result = await asyncio.to_thread(
+            CliRunner().invoke, app, ["tenants", *arguments, *options], env={"COLUMNS": "240"}
+        )
+        assert result.exit_code == code, result.output
+        return " ".join(result.output.split())
+
+    out = tmp_path / "made.json"
+    text = await run(
+        "create", "reports", "--class", "be", "--weight", "2", "--max-in-flight", "50", "--tokens-per-minute", "1000",
+        "--completion-ms", "60000", "--certificate-name", "reports.example", "--json", str(out),
+    )  # fmt: skip
+    made = json.loads(out.read_text())
+    assert made["key"] in text
+    assert out.stat().st_mode & 0o077 == 0
+    assert "50 in flight, 1,000 tokens/min" in text
+    assert made["tenant"]["limits"] == {"max_in_flight": 50, "tokens_per_minute": 1000.0}
+    text = await run("update", "reports", "--weight", "3", "--clear", "max-in-flight", "--etag", made["tenant"]["etag"])
+    assert "in flight" not in text
+    assert "fairlead tenants show reports" in await run(
+        "update", "reports", "--weight", "4", "--etag", made["tenant"]["etag"], code=1
+    )
+    assert "nothing to change" in await run("update", "reports", code=1)
+    assert "clears one of" in await run("update", "reports", "--clear", "name", code=2)
+    assert "give ls or be" in await run("create", "x", "--class", "fast", code=2)
+    assert "name: must have 1 to 63" in await run("create", "UPPER", code=1)
+    assert "give a time such as 24h" in await run("rotate-key", "reports", "--overlap", "soon", code=2)
+    assert "the keys before it count until" in await run("rotate-key", "reports", "--overlap", "48h")
+    assert "disabled; none was live" in await run("disable", "reports")
+    assert [each["name"] for each in json.loads(await run("list", "--disabled", "--json", "-"))["tenants"]] == [
+        "reports"
+    ]
+    assert "enabled" in await run("enable", "reports")
+    assert "2 of 2" not in await run("list")
+    assert "operator" in await run("show", "reports")
+    assert "usage from" in await run("usage", "--since", "7d")
+    assert "give how long ago" in await run("usage", "--since", "yesterday", code=2)
+    text = await run("audit", "reports", "--last", "3")
+    assert text.index("EnableTenant") < text.index("DisableTenant") < text.index("RotateKey")
+    assert "CreateTenant" not in text
+    assert "no tenant 'nobody'" in await run("show", "nobody", code=1)
+    stranger = await asyncio.to_thread(
+        CliRunner().invoke, app, ["tenants", "list", "--address", bare.scheduler.address, "--key", "bob-key"]
+    )
+    assert (stranger.exit_code, "operator" in stranger.output) == (1, True)
+
+
+async def test_errors_of_tenants_are_typed(bare: Suite) -> None:
+    with pytest.raises(FairleadError) as caught:
+        await bare.admin(Admin.disable_tenant, "op")
+    assert (caught.value.reason, "another operator" in caught.value.message) == ("LAST_OPERATOR", True)
