@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from fairlead.cli import tenants_view
 from fairlead.cli.options import Address, ConfigFile, Key, TenantName, access_of, key_of
 from fairlead.cli.problems import explain, fail, wide_console
 from fairlead.client import Admin, FairleadError
@@ -133,6 +134,8 @@ def status(tenant: TenantName = None, key: Key = None, address: Address = None, 
     )
     for policy, faults in sorted(found.policy_faults.items()):
         console.print(f"[bold]policy {policy} failed {faults} times[/]; what it did not answer kept its last order")
+    for problem in tenants_view.problems(found.tenants):
+        console.print(problem)
     console.print(_workers(found))
     console.print(_classes(found))
 
