@@ -26,6 +26,7 @@ from fairlead.client_types import (
     RequestOptions,
     build_request,
 )
+from fairlead.event_loop import ease_grpc
 from fairlead.rpc import CHANNEL_OPTIONS
 from fairlead.v1 import inference_pb2 as inference
 from fairlead.v1 import inference_pb2_grpc
@@ -60,6 +61,7 @@ class AsyncClient:
         self._retry = retry or Retry()
         self._clock, self._sleep = clock, sleep
         self._metadata: Sequence[tuple[str, str]] = (("authorization", f"Bearer {key}"),) if key else ()
+        ease_grpc()
         if credentials is None:
             self._channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         else:

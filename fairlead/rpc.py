@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from fairlead.config import MAX_MESSAGE_BYTES
+from fairlead.event_loop import ease_grpc
 from fairlead.v1 import types_pb2
 
 ServicerContext: TypeAlias = "aio.ServicerContext[Any, Any]"
@@ -205,6 +206,7 @@ def make_server(listen: str, services: Sequence[str], *, port_setting: str) -> S
     Raises:
         PortTaken: the address is in use or not ours.
     """
+    ease_grpc()
     server = aio.server(options=SERVER_OPTIONS)
     health_servicer = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -224,6 +226,7 @@ def make_server(listen: str, services: Sequence[str], *, port_setting: str) -> S
 
 def make_channel(address: str) -> aio.Channel:
     """An asyncio channel with our keep-alive and message bounds."""
+    ease_grpc()
     return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from fairlead import event_loop
 from fairlead.config import Config, ConfigError, PredictorConfig, load_config
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
@@ -44,7 +45,7 @@ def predictor(
     try:
         whole = load_config(config)
         chosen = _override(whole.predictor, listen=listen, predictor=predictor, head=head)
-        asyncio.run(_serve(whole, chosen, drain_timeout_s))
+        event_loop.run(_serve(whole, chosen, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-predictor: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from fairlead import event_loop
 from fairlead.config import Config, ConfigError, SchedulerConfig, load_config
 from fairlead.config.tenants_file import load_tenants
 from fairlead.keys import make_missing_keys
@@ -56,7 +57,7 @@ def scheduler(
         whole = _override(load_config(config), listen=listen, policy=policy, workers=worker, predictor=predictor)
         if make_keys:
             _make_keys(whole)
-        code = asyncio.run(_serve(whole, drain_timeout_s))
+        code = event_loop.run(_serve(whole, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-scheduler: {error}", err=True)
         code = EXIT_USAGE

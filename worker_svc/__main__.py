@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from fairlead import event_loop
 from fairlead.config import Config, ConfigError, WorkerConfig, load_config
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
@@ -39,7 +40,7 @@ def worker(
     try:
         whole = load_config(config)
         chosen = _override(whole.worker, listen=listen, engine=engine, model=model)
-        code = asyncio.run(_serve(whole, chosen, drain_timeout_s))
+        code = event_loop.run(_serve(whole, chosen, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-worker: {error}", err=True)
         code = EXIT_USAGE

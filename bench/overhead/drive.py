@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.overhead.clients import DirectClient, HttpClient, StreamClient, SuiteClient
 from bench.overhead.plan import Ask, asks
+from fairlead import event_loop
 
 
 @dataclass(slots=True)
@@ -78,9 +79,7 @@ async def serve() -> None:
 
 def main() -> None:
     """Runs on uvloop, which vLLM's own server uses as well."""
-    import uvloop  # noqa: PLC0415 - comes with vLLM
-
-    uvloop.run(serve())
+    event_loop.run(serve())
 
 
 if __name__ == "__main__":
