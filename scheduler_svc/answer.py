@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 from fairlead.v1 import inference_pb2
 
@@ -54,7 +55,6 @@ class Answer:
             text, self._late = self._late + text, ""
         self.tokens.extend(token_ids)
         self._piece_ends.append(len(self.tokens))
-        self._char_ends.append(len(text) + (self._char_ends[-1] if self._char_ends else 0))
         self._parts.append(text)
 
     def text(self) -> str:
@@ -68,22 +68,25 @@ class Answer:
     def seal(self) -> None:
         """No more follows: packs the text, which streams go on reading."""
         self._sealed = "".join(self._parts)
+        self._char_ends = array("I", accumulate(map(len, self._parts)))
         self._parts.clear()
 
     def piece_at(self, token: int) -> int:
         """Index of the first piece that holds `token` or a later one."""
         return bisect_right(self._piece_ends, token)
 
-    def delta(self, token: int, piece: int, *, with_ids: bool) -> tuple[inference_pb2.Delta, int] | None:
-        """What follows from `token`, which `piece` is the first to hold.
+    def follows(self, piece: int) -> bool:
+        """Whether there is a piece of this index or a later one."""
+        return piece < len(self._piece_ends)
+
+    def fill(self, delta: inference_pb2.Delta, token: int, piece: int, *, with_ids: bool) -> int:
+        """Writes what follows from `token`, which `piece` is the first to hold, over `delta`; there must be something.
 
         Returns:
-            The delta and the piece after it; None where nothing new is there.
+            The piece after it.
         """
         ends = self._piece_ends
         last = len(ends)
-        if piece >= last:
-            return None
         if ends[-1] - token > MAX_DELTA_TOKENS:
             last = max(piece + 1, bisect_right(ends, token + MAX_DELTA_TOKENS))
         end = ends[last - 1]
@@ -91,5 +94,10 @@ class Answer:
             text = self._parts[piece] if last == piece + 1 else "".join(self._parts[piece:last])
         else:
             text = self._sealed[self._char_ends[piece - 1] if piece else 0 : self._char_ends[last - 1]]
-        ids = self.tokens[token:end] if with_ids else None
-        return inference_pb2.Delta(first_token=token, token_count=end - token, text=text, token_ids=ids), last
+        delta.first_token = token
+        delta.token_count = end - token
+        delta.text = text
+        if with_ids:
+            del delta.token_ids[:]
+            delta.token_ids.extend(self.tokens[token:end])
+        return last

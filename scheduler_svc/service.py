@@ -6,8 +6,7 @@ call, `streams.py` is a client's stream of one request, `requests.py` finds requ
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -21,6 +20,7 @@ from scheduler_svc.shell import Shell
 from scheduler_svc.streams import ClientStream
 from scheduler_svc.validation import check_request_id
 
+_Response = TypeVar("_Response", inference_pb2.GenerateResponse, inference_pb2.AttachResponse)
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 
 
@@ -32,9 +32,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self._intake = intake
         self._authenticator = authenticator
 
-    async def Generate(
-        self, request: inference_pb2.GenerateRequest, context: ServicerContext
-    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+    async def Generate(self, request: inference_pb2.GenerateRequest, context: ServicerContext) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Accepts a request and streams its answer; with a known id and the same content, streams that one."""
         try:
             with self._shell.telemetry.asked(request, context) as asked:
@@ -43,36 +41,16 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 stream = self._open(known, from_token, context)
         except Refusal as refusal:
             await refuse(context, refusal)
-        try:
-            yield inference_pb2.GenerateResponse(accepted=known.accepted)
-            async for delta in stream.deltas():
-                yield inference_pb2.GenerateResponse(delta=delta)
-            if stream.cut is None:
-                yield inference_pb2.GenerateResponse(finished=known.finished)
-        finally:
-            self._shell.detach(stream)
-        if stream.cut is not None:
-            await refuse(context, stream.cut)
+        await self._send(stream, inference_pb2.GenerateResponse, context)
 
-    async def Attach(
-        self, request: inference_pb2.AttachRequest, context: ServicerContext
-    ) -> AsyncIterator[inference_pb2.AttachResponse]:
+    async def Attach(self, request: inference_pb2.AttachRequest, context: ServicerContext) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Streams the answer of a request that was accepted before."""
         try:
             known = self._find(request.request_id, context)
             stream = self._open(known, request.from_token, context)
         except Refusal as refusal:
             await refuse(context, refusal)
-        try:
-            yield inference_pb2.AttachResponse(accepted=known.accepted)
-            async for delta in stream.deltas():
-                yield inference_pb2.AttachResponse(delta=delta)
-            if stream.cut is None:
-                yield inference_pb2.AttachResponse(finished=known.finished)
-        finally:
-            self._shell.detach(stream)
-        if stream.cut is not None:
-            await refuse(context, stream.cut)
+        await self._send(stream, inference_pb2.AttachResponse, context)
 
     async def Cancel(
         self, request: inference_pb2.CancelRequest, context: ServicerContext
@@ -103,6 +81,22 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             for model, links in self._intake.models().items()
         ]
         return inference_pb2.ListModelsResponse(models=models)
+
+    async def _send(self, stream: ClientStream, response: type[_Response], context: ServicerContext) -> None:
+        """Everything from where the stream begins to the outcome, one write at a time."""
+        known, write = stream.request, context.write
+        message = response()
+        delta = message.delta  # written over and over: a write has serialised it before anything else can run
+        try:
+            await write(response(accepted=known.accepted))
+            while await stream.next(delta):
+                await write(message)
+            if stream.cut is None:
+                await write(response(finished=known.finished))
+        finally:
+            self._shell.detach(stream)
+        if stream.cut is not None:
+            await refuse(context, stream.cut)
 
     def _find(self, request_id: str, context: ServicerContext) -> Request:
         """A request of the calling tenant. Raises Refusal; another tenant's request is as unknown as none."""

@@ -39,6 +39,7 @@ from scheduler_svc.core.types import (
 from scheduler_svc.outcome import finished
 from scheduler_svc.plugins import FaultLog
 from scheduler_svc.requests import Book, Request
+from scheduler_svc.rounds import Rounds
 from scheduler_svc.streams import ClientStream
 from scheduler_svc.telemetry import SchedulerTelemetry
 from scheduler_svc.tenants.salts import KEY_BYTES, CacheSalts
@@ -134,6 +135,7 @@ class Shell:
         self._loop = asyncio.get_running_loop()
         self.died: asyncio.Future[str] = self._loop.create_future()
         self._max_buffered_tokens = max_buffered_tokens
+        self._rounds = Rounds()
         self._idle = asyncio.Event()
         self._tick_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -213,7 +215,7 @@ class Shell:
         if request.grace is not None:
             request.grace.cancel()
             request.grace = None
-        stream = ClientStream(request, from_token)
+        stream = ClientStream(request, from_token, self._rounds)
         request.streams.append(stream)
         return stream
 
@@ -237,7 +239,7 @@ class Shell:
         request.answer.append(token_ids, text)
         slow: ClientStream | None = None
         for stream in request.streams:
-            stream.wake()
+            stream.tokens_came()
             if stream.lag_tokens > self._max_buffered_tokens:
                 slow = stream
         if slow is not None:

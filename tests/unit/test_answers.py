@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fairlead.v1 import inference_pb2, types_pb2
 from scheduler_svc.answer import MAX_DELTA_TOKENS, Answer
 from scheduler_svc.requests import Book, Request, tokens_agree
+from scheduler_svc.rounds import Rounds
 from scheduler_svc.streams import ClientStream
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 5), st.text("ab", max_size=4)), max_size=12)
@@ -21,8 +22,9 @@ def read_all(answer: Answer, from_token: int) -> tuple[list[int], str]:
     """Everything from this token on, as one reader takes it."""
     ids: list[int] = []
     text, token, piece = "", from_token, answer.piece_at(from_token)
-    while (made := answer.delta(token, piece, with_ids=True)) is not None:
-        delta, piece = made
+    delta = inference_pb2.Delta(first_token=9, text="of another", token_ids=[9])
+    while answer.follows(piece):
+        piece = answer.fill(delta, token, piece, with_ids=True)
         assert delta.first_token == token
         assert delta.token_count == len(delta.token_ids) > 0
         token += delta.token_count
@@ -59,8 +61,9 @@ def test_a_long_answer_is_sent_in_deltas_that_fit_a_message() -> None:
     for _ in range(5000):
         answer.append([7] * 7, "xyz")
     token, piece, sizes = 0, 0, list[int]()
-    while (made := answer.delta(token, piece, with_ids=False)) is not None:
-        delta, piece = made
+    while answer.follows(piece):
+        delta = inference_pb2.Delta()
+        piece = answer.fill(delta, token, piece, with_ids=False)
         sizes.append(delta.token_count)
         token += delta.token_count
     assert sum(sizes) == 35_000
@@ -80,22 +83,23 @@ def make_request(book: Book, name: str, answer: Answer) -> Request:
 
 async def test_tokens_that_come_while_a_write_is_in_flight_join_the_next_delta() -> None:
     request = make_request(Book(9, 1), "r", Answer())
-    stream = ClientStream(request, 0)
-    deltas = stream.deltas()
+    stream = ClientStream(request, 0, Rounds())
+    joined = inference_pb2.Delta()
     request.answer.append([1], "a")
-    assert (await anext(deltas)).text == "a"
+    assert await stream.next(joined)
+    assert joined.text == "a"
     for text in "bcd":  # the reader of the first delta is still busy with it
         request.answer.append([2], text)
-        stream.wake()
+        stream.tokens_came()
     assert stream.lag_tokens == 3
-    joined = await anext(deltas)
+    assert await stream.next(joined)
     assert (joined.first_token, joined.token_count, joined.text) == (1, 3, "bcd")
     assert stream.lag_tokens == 0
 
 
 async def test_the_tail_comes_last_and_only_then_the_stream_ends() -> None:
     request = make_request(Book(9, 1), "r", Answer())
-    stream = ClientStream(request, 0)
+    stream = ClientStream(request, 0, Rounds())
     request.answer.append([1], "a")
     request.answer.append([], "late")
     reading = asyncio.create_task(_texts(stream))
@@ -106,13 +110,16 @@ async def test_the_tail_comes_last_and_only_then_the_stream_ends() -> None:
 
 
 async def _texts(stream: ClientStream) -> list[tuple[int, int, str]]:
-    return [(delta.first_token, delta.token_count, delta.text) async for delta in stream.deltas()]
+    found, delta = list[tuple[int, int, str]](), inference_pb2.Delta()
+    while await stream.next(delta):
+        found.append((delta.first_token, delta.token_count, delta.text))
+    return found
 
 
 async def test_history_that_a_late_reader_asked_for_is_no_lag() -> None:
     request = make_request(Book(9, 1), "r", Answer())
     request.answer.append(range(100_000), "x")
-    stream = ClientStream(request, 0)
+    stream = ClientStream(request, 0, Rounds())
     assert stream.lag_tokens == 0
     request.answer.append([1, 2], "y")
     assert stream.lag_tokens == 2
