@@ -6,7 +6,7 @@ LOAD ?= 0.9
 REPORT_REQUESTS ?= 1000
 REPORT_SEEDS ?= 3
 
-.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-fidelity bench-step-profile report
+.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-fidelity bench-step-profile report
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -61,6 +61,9 @@ bench-scheduler-capacity: setup  ## tokens and streams a second that one schedul
 
 bench-predict: setup  ## every predictor beside simple baselines on the files in FAIRLEAD_DATA (an hour of one core)
 	$(PY) -m bench.predict --out build/predict
+
+bench-predict-serving: setup  ## how fast the default predictor answers on two cores; torch, ONNX and int8 side by side (4 minutes)
+	$(PY) -m bench.predict_serving --json build/predict-serving.json
 
 bench-fidelity: setup  ## the same requests on real vLLM and in the simulator, and the errors (3 minutes; LOAD=0.9)
 	$(PY) -m bench.fidelity --load $(LOAD) --json build/fidelity.json

@@ -16,13 +16,17 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from bench.predict_data import MAX_ROWS, Source, sources
-from bench.predict_measure import compared, measure, rows_of
+from bench.predict_measure import Measured, compared, measure, r2_if_later_known, rows_of
 from bench.predict_report import written
 from predictor_svc.cli import DEFAULT_ENCODER
 from predictor_svc.encoder.session import Encoder
+from predictor_svc.training.examples import Examples
 from predictor_svc.training.folds import SPLITS, Split
 from predictor_svc.training.kept_vectors import KeptVectors
 from predictor_svc.training.registry import FITS, FitSettings
+from predictor_svc.training.tokens import Tokens
+from predictor_svc.training.worth import answers_of, said_of
+from simulator.worth import Answer, worth
 
 DEFAULT = "ensemble"
 MEASURED = ",".join(name for name in FITS if name != "proxy")
@@ -45,12 +49,19 @@ def main(
     epochs: Annotated[int, typer.Option(min=1, help="Of what is fitted in epochs, at most.")] = 15,
     members: Annotated[int, typer.Option(min=1, help="Networks of the encoder head.")] = 1,
     seed: Annotated[int, typer.Option(help="Of folds, fits and draws.")] = 0,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json of the answers' tokens; else one that lies beside the folder.")
+    ] = None,
+    worth_seeds: Annotated[
+        int, typer.Option(min=0, help="Arrivals on which sets with text are simulated; 0: their worth is left out.")
+    ] = 3,
+    max_rows: Annotated[int, typer.Option(min=100, help="Answers that are drawn of a larger file.")] = MAX_ROWS,
     again: Annotated[bool, typer.Option("--again", help="Measure also what is there already.")] = False,
 ) -> None:
     """Measures the predictors and writes results.json and table.md.
 
-    Files of more than 6,000 answers are drawn from. About an hour on one core for everything; try
-    `--only gpteacher_roleplay --splits random` first.
+    About an hour on one core for everything; try `--only gpteacher_roleplay --splits random` first, or
+    `--max-rows 2000 --predictors history,forest,ensemble --splits random`.
     """
     folder = _folder(data)
     names = tuple(name.strip() for name in predictors.split(",") if name.strip())
@@ -59,14 +70,15 @@ def main(
     if unknown or not chosen:
         raise typer.BadParameter(f"unknown: {', '.join(unknown) or splits}; predictors: {', '.join(FITS)}")
     threadpool_limits(1)
+    tokens = Tokens.loaded(tokenizer) if tokenizer is not None else _tokens_in(folder)
     vectors = KeptVectors(Encoder.open(DEFAULT_ENCODER), out)
     settings = FitSettings(seed=seed, epochs=epochs, members=members)
-    for source in sources(folder, tuple(only or ()), seed):
+    for source in sources(folder, tuple(only or ()), seed, max_rows):
         missing: list[Split] = [split for split in chosen if again or not _file(out, source, split).is_file()]
         if not missing:
             continue
-        _tell(f"{source.key}: {len(source.rows)} of {source.rows_in_file} answers (at most {MAX_ROWS})")
-        examples = source.examples(vectors, seed)
+        _tell(f"{source.key}: {len(source.rows)} of {source.rows_in_file} answers (at most {max_rows})")
+        examples = source.examples(vectors, seed, tokens)
         vectors.save()
         for split in missing:
             started = time.monotonic()
@@ -80,7 +92,9 @@ def main(
                 "seed": seed,
                 "rows": rows_of(source, examples, measured, split),
                 "compared": [compared(examples, measured, name, seed) for name in names],
-                "fit_s_a_fold": round(measured.fit_s, 1),
+                "r2_if_later_known": {name: r2_if_later_known(examples, measured, name) for name in names},
+                "worth": _worth(source, examples, measured, worth_seeds),
+                "fit_s_a_fold": round(measured.judged.fit_s, 1),
                 "measured_s": round(time.monotonic() - started, 1),
             }
             _file(out, source, split).parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +108,20 @@ def _folder(given: Path | None) -> Path:
     if not list(folder.glob("*.jsonl.gz")):
         raise typer.BadParameter("no *.jsonl.gz there; give --data FOLDER or set FAIRLEAD_DATA")
     return folder
+
+
+def _tokens_in(folder: Path) -> Tokens | None:
+    found = sorted(folder.parent.glob("tokenizer*.json"))
+    return Tokens.loaded(found[0]) if found else None
+
+
+def _worth(source: Source, examples: Examples, measured: Measured, seeds: int) -> list[dict[str, Any]]:
+    """What each predictor is worth in a scheduler, on answers that have text."""
+    if not seeds or not any(row.response for row in source.rows):
+        return []
+    _tell("  simulating")
+    said = {name: said_of(laws, examples, name) for name, laws in measured.judged.laws.items()}
+    return worth([Answer(*one) for one in answers_of(examples)], said, seeds=seeds)
 
 
 def _file(out: Path, source: Source, split: str) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 
 from predictor_svc.training.dataset import Row, models_of, read_recorded, read_with_lengths
 from predictor_svc.training.examples import Embeds, Examples, make_examples
+from predictor_svc.training.tokens import Tokens
 
 ASKED_AT = (50, 100, 200)
 TEXT_PIECES = 16
@@ -42,7 +43,7 @@ class Source:
         """Name of its files in the output folder."""
         return self.dataset if not self.model else f"{self.dataset}@{self.model}"
 
-    def examples(self, encoder: Embeds, seed: int) -> Examples:
+    def examples(self, encoder: Embeds, seed: int, tokens: Tokens | None) -> Examples:
         """First questions and those at 50, 100 and 200 tokens out."""
         return make_examples(
             self.rows,
@@ -51,11 +52,12 @@ class Source:
             reads_text=any(row.response for row in self.rows),
             text_pieces=TEXT_PIECES,
             at=ASKED_AT,
+            tokens=tokens,
         )
 
 
-def sources(folder: Path, only: tuple[str, ...], seed: int) -> list[Source]:
-    """Every set in `folder`, small ones first; `only` keeps those whose names begin so."""
+def sources(folder: Path, only: tuple[str, ...], seed: int, most: int = MAX_ROWS) -> list[Source]:
+    """Every set in `folder`, small ones first; `only` keeps those whose names begin so; at most `most` answers each."""
     found: list[Source] = []
     for path in sorted(folder.glob("*.jsonl.gz")):
         name = path.name.removesuffix(".jsonl.gz")
@@ -64,11 +66,11 @@ def sources(folder: Path, only: tuple[str, ...], seed: int) -> list[Source]:
         if only and not dataset.startswith(only):
             continue
         if not name.endswith("_prompts"):
-            found.append(_source(dataset, "", read_recorded(path, on_broken="refuse").rows, seed))
+            found.append(_source(dataset, "", read_recorded(path, on_broken="refuse").rows, seed, most))
             continue
         for model in _measured(dataset, models_of(lengths)):
             rows = read_with_lengths(path, lengths, model, on_broken="refuse").rows
-            found.append(_source(dataset, model, rows, seed))
+            found.append(_source(dataset, model, rows, seed, most))
     return sorted(found, key=lambda one: len(one.rows))
 
 
@@ -80,8 +82,8 @@ def _measured(dataset: str, models: list[str]) -> tuple[str, ...]:
     return tuple(models[place] for place in places)
 
 
-def _source(dataset: str, model: str, rows: list[Row], seed: int) -> Source:
-    if len(rows) <= MAX_ROWS:
+def _source(dataset: str, model: str, rows: list[Row], seed: int, most: int) -> Source:
+    if len(rows) <= most:
         return Source(dataset, model, len(rows), tuple(rows))
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MAX_ROWS])
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
     return Source(dataset, model, len(rows), tuple(rows[i] for i in drawn.tolist()))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,36 +12,27 @@ from scipy.stats import kendalltau
 
 from bench.predict_baselines import BASELINES
 from bench.predict_data import Source
-from predictor_svc.models.levels import LEVELS, Array, central
-from predictor_svc.training.evaluate import scores_by_generated
+from predictor_svc.models.levels import Array, central
+from predictor_svc.training.evaluate import log_whole
 from predictor_svc.training.examples import Examples
-from predictor_svc.training.folds import Split, fold_of
-from predictor_svc.training.registry import FitSettings, fit_several
+from predictor_svc.training.folds import Split
+from predictor_svc.training.judge import Judged, cross_validated, fold_rows, mean_rows
+from predictor_svc.training.registry import FitSettings
 
 RESAMPLED = 200
-_AVERAGED = (
-    "kendall_tau", "spearman", "r2_log", "mae_tokens", "mae_log", "pinball",
-    "coverage_50", "coverage_80", "coverage_90", "coverage_95",
-)  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Measured:
     """What was predicted for answers that were held out.
 
     Attributes:
-        fold: of each example, [n].
-        laws: quantiles of log tokens left by predictor, [n, len(LEVELS)].
+        judged: by predictors.
         points: log tokens of the whole answer by baseline, [n]; first questions only, else 0.
-        ms: by predictor, milliseconds a prediction in batches, the encoder's time not counted.
-        fit_s: of all predictors, seconds a fold.
     """
 
-    fold: NDArray[np.int64]
-    laws: dict[str, Array] = field(default_factory=dict)
-    points: dict[str, Array] = field(default_factory=dict)
-    ms: dict[str, float] = field(default_factory=dict)
-    fit_s: float = 0.0
+    judged: Judged
+    points: dict[str, Array]
 
 
 def measure(
@@ -53,51 +43,22 @@ def measure(
     settings: FitSettings,
     told: Callable[[str], None],
 ) -> Measured:
-    """Fits on all folds but one and predicts that one, for each."""
-    fold = fold_of(examples, folds, split, settings.seed)
-    measured = Measured(fold)
-    size = (len(examples), len(LEVELS))
-    measured.laws = {name: np.zeros(size, np.float32) for name in names}
-    measured.points = {name: np.zeros(len(examples), np.float32) for name in BASELINES}
-    for number in range(folds):
-        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        train, test = examples.take(inside), examples.take(outside)
-        started = time.perf_counter()
-        fitted = fit_several(names, train, settings)
-        measured.fit_s += (time.perf_counter() - started) / folds
-        for name, model in fitted.items():
-            started = time.perf_counter()
-            measured.laws[name][outside] = np.concatenate(
-                [model.quantiles(test.take(rows).inputs) for rows in np.array_split(np.arange(len(test)), 20)]
-            )
-            spent = (time.perf_counter() - started) * 1000 / len(test)
-            measured.ms[name] = measured.ms.get(name, 0.0) + spent / folds
-        opening = test.take(np.flatnonzero(test.first))
-        first = outside[test.first]
-        seen = train.take(np.flatnonzero(train.first))
+    """Fits predictors and baselines on all folds but one and predicts that one, for each."""
+    points = {name: np.zeros(len(examples), np.float32) for name in BASELINES}
+
+    def each(number: int, train: Examples, test: Examples, outside: NDArray[np.int64]) -> None:
+        opening, seen = test.take(np.flatnonzero(test.first)), train.take(np.flatnonzero(train.first))
         for name, baseline in BASELINES.items():
-            measured.points[name][first] = baseline(seen, opening)
+            points[name][outside[test.first]] = baseline(seen, opening)
         told(f"  {split} fold {number + 1}/{folds}")
-    return measured
+
+    return Measured(cross_validated(examples, names, folds, split, settings, each), points)
 
 
 def rows_of(source: Source, examples: Examples, measured: Measured, split: Split) -> list[dict[str, Any]]:
     """Score rows by predictor and tokens out: the mean over the folds, weighted by their answers."""
-    folds = int(measured.fold.max()) + 1
-    rows: list[dict[str, Any]] = []
-    for name, laws in measured.laws.items():
-        by_generated: dict[Any, list[dict[str, Any]]] = {}
-        for number in range(folds):
-            chosen = np.flatnonzero(measured.fold == number)
-            for one in scores_by_generated(laws[chosen], examples.take(chosen)):
-                by_generated.setdefault(one["generated"], []).append(one)
-        for generated, scored in by_generated.items():
-            n = np.array([one["n"] for one in scored], np.float64)
-            means = {key: round(float(np.average([one[key] for one in scored], weights=n)), 4) for key in _AVERAGED}
-            ms = round(measured.ms[name], 4)
-            head = {"dataset": source.dataset, "model": source.model, "predictor": name, "folds": folds, "split": split}
-            rows.append({**head, "generated": generated, "n": int(n.sum()), **means, "ms_per_prediction": ms})
-    return rows
+    rows = mean_rows(fold_rows(examples, measured.judged, source.dataset, split))
+    return [{**row, "model": source.model} for row in rows]
 
 
 def compared(examples: Examples, measured: Measured, name: str, seed: int) -> dict[str, Any]:
@@ -107,9 +68,9 @@ def compared(examples: Examples, measured: Measured, name: str, seed: int) -> di
     difference in tau against the baseline with the best tau.
     """
     first = np.flatnonzero(examples.first)
-    left, fold = examples.left[first], measured.fold[first]
+    left, fold = examples.left[first], measured.judged.fold[first]
     whole = np.log1p(left)
-    ours = central(measured.laws[name][first])
+    ours = central(measured.judged.laws[name][first])
     points = {key: values[first] for key, values in measured.points.items()}
     taus = {key: _tau(values, left, fold) for key, values in points.items()}
     best = max(taus, key=lambda key: taus[key])
@@ -134,6 +95,22 @@ def compared(examples: Examples, measured: Measured, name: str, seed: int) -> di
         "difference_low": round(float(low), 4),
         "difference_high": round(float(high), 4),
     }
+
+
+def r2_if_later_known(examples: Examples, measured: Measured, name: str) -> float:
+    """R2 of log(1 + whole length), pooled over all questions, if every question but the first were answered exactly.
+
+    The bound that the first questions alone set: what is wrong there stays wrong in the pool.
+    """
+    generated, left = examples.inputs.generated, examples.left
+    laws = measured.judged.laws[name]
+    whole = np.log1p(generated + left)
+    wrong = np.where(generated == 0, whole - log_whole(laws, generated), 0.0)
+    values = [
+        1 - float((wrong[rows] ** 2).sum()) / float(((whole[rows] - whole[rows].mean()) ** 2).sum())
+        for rows in (np.flatnonzero(measured.judged.fold == number) for number in np.unique(measured.judged.fold))
+    ]
+    return float(np.mean(values))
 
 
 def _tau(predicted: Array, truth: Array, fold: NDArray[np.int64]) -> float:

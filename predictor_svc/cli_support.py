@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fairlead.config import ConfigError
-from predictor_svc.training.dataset import CountTokens, DataError, OnBroken, Recorded, read_recorded, read_with_lengths
+from predictor_svc.training.dataset import DataError, OnBroken, Recorded, read_recorded, read_with_lengths
+from predictor_svc.training.tokens import Tokens
 
 EXIT_USAGE = 2
 _SHORT = {"generated": "out", "kendall_tau": "tau", "r2_log": "R2 log", "mae_tokens": "MAE"} | {
@@ -38,7 +39,11 @@ DataFiles = Annotated[
 ]
 Broken = Annotated[str, typer.Option(help="What to do with a line that is no usable row: skip or refuse.")]
 TokenizerFile = Annotated[
-    Path | None, typer.Option(help="tokenizer.json by which responses without response_tokens are counted.")
+    Path | None,
+    typer.Option(
+        help="The model's tokenizer.json: counts responses without response_tokens, and tells where each token of a "
+        "response ends, for what was written after so many; without it tokens share a response's characters evenly."
+    ),
 ]
 Lengths = Annotated[
     Path | None, typer.Option(help="CSV, plain or .gz, with `prompt_id` and a column of answer tokens for each model.")
@@ -66,7 +71,7 @@ def usage_errors() -> Generator[None]:
 
 
 def read_data(
-    data: Sequence[Path], broken: str, tokenizer: Path | None, lengths: Path | None, model: str | None
+    data: Sequence[Path], broken: str, tokens: Tokens | None, lengths: Path | None, model: str | None
 ) -> list[Recorded]:
     """Reads every file, and says what it held and which lines were broken."""
     if broken not in ("skip", "refuse"):
@@ -75,7 +80,7 @@ def read_data(
         raise typer.BadParameter("give both, or none", param_hint="--lengths and --model")
     on_broken: OnBroken = "skip" if broken == "skip" else "refuse"
     with usage_errors():
-        count = _counter(tokenizer)
+        count = tokens.count if tokens is not None else None
         recorded = [
             read_recorded(path, on_broken=on_broken, count_tokens=count)
             if lengths is None
@@ -89,16 +94,10 @@ def read_data(
     return recorded
 
 
-def _counter(tokenizer: Path | None) -> CountTokens | None:
-    if tokenizer is None:
-        return None
-    from tokenizers import Tokenizer  # noqa: PLC0415
-
-    try:
-        loaded = Tokenizer.from_file(str(tokenizer))
-    except Exception as error:  # the tokenizers library raises plain Exception
-        raise DataError(f"--tokenizer {tokenizer}: {error}") from None
-    return lambda text: len(loaded.encode(text).ids)
+def tokens_of(tokenizer: Path | None) -> Tokens | None:
+    """What --tokenizer names; ends the command where it can't be read."""
+    with usage_errors():
+        return None if tokenizer is None else Tokens.loaded(tokenizer)
 
 
 def progress_bars() -> Progress:
@@ -132,6 +131,25 @@ def show(rows: Sequence[dict[str, Any]], title: str) -> None:
     plain = Console()
     # Where no terminal says how wide it is, nothing is cut.
     (plain if plain.is_terminal else Console(width=140)).print(table)
+
+
+def show_gains(gains: Sequence[dict[str, Any]]) -> None:
+    """What predictors are worth in a scheduler, as a table."""
+    if not gains:
+        return
+    table = Table(title="worth in a scheduler (simulated; gain: 0 fcfs, 1 every length known)", title_justify="left")
+    for name in ("dataset", "split", "load", "predictor", "mean JCT s", "gain", "LS within targets /s", "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in gains:
+        parts = [row["dataset"], row["split"], f"{row['load']:g}", row["predictor"], f"{row['jct_mean_s']:.3f}"]
+        parts += [_share(row["jct_gain"]), f"{row['ls_goodput_per_s']:.2f}", _share(row["ls_gain"])]
+        table.add_row(*parts)
+    plain = Console()
+    (plain if plain.is_terminal else Console(width=140)).print(table)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:

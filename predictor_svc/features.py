@@ -17,8 +17,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from predictor_svc.written import WRITTEN_NUMERIC, written_facts
+
 FEATURES_VERSION = 1
-"""Raised with every change here: a head works only with the features it was trained on."""
+"""Of what an `encoder` head reads; raised with every change of it: a head works only with what it was trained on."""
+
+MODEL_FEATURES_VERSION = 2
+"""Of everything here and in `written`, which the other models read."""
 
 WORD_BUCKETS = 4096
 WIDE_BUCKETS = 65_536
@@ -101,7 +106,8 @@ def progress_facts(facts: PromptFacts, text: str, generated_tokens: int) -> Arra
     """What the answer so far says about what is left; float32 [PROGRESS_NUMERIC], zeros before the first token.
 
     For each count of "how many are there" (list numbers, sentences, lines, commas, words) against each number that may
-    be "how many were asked for", the tokens left if it goes on like this, in log; 0 where the two say nothing.
+    be "how many were asked for", the tokens left if it goes on like this, in log; 0 where the two say nothing. After
+    these COUNTED numbers comes what `written_facts` reads from the text.
     """
     if generated_tokens <= 0:
         return np.zeros(PROGRESS_NUMERIC, np.float32)
@@ -135,12 +141,15 @@ def progress_facts(facts: PromptFacts, text: str, generated_tokens: int) -> Arra
         float(stripped[-1:] in ",:;"),
         float(text[-1:] == "\n"),
         len(text) / generated_tokens / 8,
+        *written_facts(frozenset(facts.wide.tolist()), WIDE_BUCKETS, text, generated_tokens),
     ]
     return np.array(numeric, np.float32)
 
 
 PROMPT_NUMERIC = 20
-PROGRESS_NUMERIC = 29
+COUNTED = 29
+"""Numbers of progress that an `encoder` head reads."""
+PROGRESS_NUMERIC = COUNTED + WRITTEN_NUMERIC
 
 
 def _left(count: float, goal: float, tokens: int) -> float:

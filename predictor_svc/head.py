@@ -25,8 +25,8 @@ from safetensors.numpy import load, save
 
 from fairlead.config import ConfigError
 from predictor_svc.features import (
+    COUNTED,
     FEATURES_VERSION,
-    PROGRESS_NUMERIC,
     PROMPT_NUMERIC,
     WORD_BUCKETS,
     PromptFacts,
@@ -38,7 +38,7 @@ FORMAT = "fairlead-head-1"
 WEIGHTS_FILE = "head.safetensors"
 CARD_FILE = "card.json"
 MAX_FILE_BYTES = 64 * 1024 * 1024
-DENSE = PROMPT_NUMERIC + PROGRESS_NUMERIC + 3
+DENSE = PROMPT_NUMERIC + COUNTED + 3
 """Features beside the vectors: location, location of what is left, tokens out, then prompt and progress numbers."""
 
 Array: TypeAlias = NDArray[np.float32]
@@ -52,7 +52,7 @@ class HeadInputs:
         prompt: vectors of the prompts, [n, width].
         text: vectors of the answers so far, [n, width]; zeros where there is none.
         facts: what was read from each prompt.
-        progress: [n, PROGRESS_NUMERIC].
+        progress: [n, PROGRESS_NUMERIC]; a head reads the first COUNTED.
         generated: tokens out, [n].
         prompts: their texts, n, where there is a model that reads them itself; else none.
     """
@@ -187,7 +187,8 @@ def raw_dense(location: Array, inputs: HeadInputs) -> Array:
     """The features beside the vectors, before standardising; [n, DENSE]."""
     left = np.log(np.maximum(np.exp(np.clip(location, 0, 14)) - inputs.generated, 1.0))
     numeric = np.stack([one.numeric for one in inputs.facts])
-    return np.column_stack((location, left, np.log1p(inputs.generated), numeric, inputs.progress)).astype(np.float32)
+    counted = inputs.progress[:, :COUNTED]
+    return np.column_stack((location, left, np.log1p(inputs.generated), numeric, counted)).astype(np.float32)
 
 
 def standardised(values: Array, mean: Array, deviation: Array) -> Array:

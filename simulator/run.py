@@ -131,36 +131,45 @@ def simulate(
     if run.choice.ls_alone:
         requests = only_ls(requests)
     limits = Limits(setup.max_queued, setup.max_queued)
-    return _drive(run.choice, setup, _predictor(run, setup, workload), requests, limits, progress, log)
+    return drive(run.choice, setup, _predictor(run, setup, workload), requests, limits, progress, log)
 
 
 def measure_capacity(source: str, setup: Setup) -> float:
+    """`capacity_of` a trace by name. Raises TraceError."""
+    return capacity_of(workload_of(source, setup.requests, setup.seed), setup)
+
+
+def capacity_of(workload: Workload, setup: Setup) -> float:
     """Requests per second that FCFS serves while more wait than it can take: the middle 80 % of completions.
 
-    All requests come at once, in the trace's order; faults and bounds on the queue are left out.
+    All requests come at once, in the workload's order; faults and bounds on the queue are left out.
     """
-    workload = workload_of(source, setup.requests, setup.seed)
     requests = all_at_once(deal(workload, rate_per_s=1.0, ls_fraction=0.0, targets=setup.targets, seed=setup.seed))
     choice = Choice("fcfs", "fcfs", PolicySettings())
-    unbounded = Limits(len(requests) + 1, len(requests) + 1)
-    result = _drive(choice, replace(setup, faults=Faults()), None, requests, unbounded, None, None)
+    result = drive(choice, replace(setup, faults=Faults()), None, requests, unbounded(requests))
     ends = sorted(request.last_ms for request in result.requests if request.outcome is not None and request.last_ms)
     if len(ends) < 2:
-        raise ValueError(f"{source}: no request of it fits into {setup.kv_tokens} KV tokens")
+        raise ValueError(f"{workload.name}: no request of it fits into {setup.kv_tokens} KV tokens")
     first, last = len(ends) // 10, len(ends) - 1 - len(ends) // 10
     span_s = (ends[last] - ends[first]) / 1000.0
     return (last - first) / span_s if span_s > 0 else len(ends) / (ends[-1] / 1000.0)
 
 
-def _drive(
+def unbounded(requests: Sequence[Request]) -> Limits:
+    """Limits under which none of these is refused."""
+    return Limits(len(requests) + 1, len(requests) + 1)
+
+
+def drive(
     choice: Choice,
     setup: Setup,
     predictor: Predictor | None,
     requests: list[Request],
     limits: Limits,
-    progress: Callable[[float], None] | None,
-    log: TextIO | None,
+    progress: Callable[[float], None] | None = None,
+    log: TextIO | None = None,
 ) -> Result:
+    """Runs these requests, in order of arrival, to the end."""
     core = SchedulerCore(choice.name, choice.settings, limits, policies=find_policies(), placements=find_placements())
     world = World(
         core,

@@ -12,6 +12,7 @@ from fairlead.cli.admin import policy_app, status
 from fairlead.cli.doctor import doctor
 from fairlead.cli.generate import generate
 from fairlead.cli.keys import keys
+from fairlead.cli.predictor_worth import measure_worth
 from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.replay import replay
 from fairlead.cli.simulate import simulate
@@ -62,7 +63,7 @@ def predictor(context: typer.Context) -> None:
         module = importlib.import_module("predictor_svc.cli")
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; install the extra: pip install 'fairlead[predictor-train]'", EXIT_USAGE)
-    module.app(args=context.args, prog_name="fairlead predictor")
+    module.app(args=context.args, prog_name="fairlead predictor", obj=measure_worth)
 
 
 def main() -> None:

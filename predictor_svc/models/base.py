@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fairlead.config import ConfigError
-from predictor_svc.features import FEATURES_VERSION
+from predictor_svc.features import MODEL_FEATURES_VERSION
 from predictor_svc.head import HeadInputs, read_any_card
 from predictor_svc.models.levels import Array, Tensors
 
@@ -72,7 +72,7 @@ def save_model(model: Model, folder: Path, card: Mapping[str, Any]) -> str:
     whole = {
         "format": FORMAT,
         "kind": model.kind,
-        "features_version": FEATURES_VERSION,
+        "features_version": MODEL_FEATURES_VERSION,
         "sha256": sha256,
         **card,
     }
@@ -117,10 +117,10 @@ def read_card(folder: Path) -> dict[str, Any]:
     """A model's card; raises ConfigError where it is missing, no JSON, or of another format."""
     where = f"predictor.head: {folder}"
     card = read_any_card(folder)
-    if card.get("format") != FORMAT or card.get("features_version") != FEATURES_VERSION:
+    if card.get("format") != FORMAT or card.get("features_version") != MODEL_FEATURES_VERSION:
         raise ConfigError(
             f"{where}: {CARD_FILE} is of format {card.get('format')!r}, features {card.get('features_version')!r}; "
-            f"this version reads {FORMAT!r}, {FEATURES_VERSION}: train it again"
+            f"this version reads {FORMAT!r}, {MODEL_FEATURES_VERSION}: train it again"
         )
     sound = all(isinstance(card.get(name), str) for name in ("encoder", "encoder_sha256"))
     sound = sound and isinstance(card.get("reads_text"), bool)

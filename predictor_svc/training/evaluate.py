@@ -49,9 +49,8 @@ def scores(quantiles: Array, left: Array, generated: Array) -> dict[str, float]:
     """
     truth = np.log(left)
     central = quantiles @ _mean_weights()
-    # The mean of log(1 + whole length) under the law; the log of a mean would be another, and worse late in an answer.
     whole = np.log1p(generated + left)
-    predicted = np.log1p(generated[:, None] + np.exp(quantiles)) @ _mean_weights()
+    predicted = log_whole(quantiles, generated)
     wrong = truth[:, None] - quantiles
     levels = np.asarray(LEVELS, np.float32)
     spread = float(((whole - whole.mean()) ** 2).sum())
@@ -68,6 +67,11 @@ def scores(quantiles: Array, left: Array, generated: Array) -> dict[str, float]:
         low, high = at_z(quantiles, np.array([-edge, edge])).T
         result[name] = float(((truth >= low) & (truth <= high)).mean())
     return {name: round(value, 4) for name, value in result.items()}
+
+
+def log_whole(quantiles: Array, generated: Array) -> Array:
+    """The mean of log(1 + whole length) under the law, [n]; the log of a mean would be worse late in an answer."""
+    return np.asarray(np.log1p(generated[:, None] + np.exp(quantiles)) @ _mean_weights(), np.float32)
 
 
 def _finite(value: object) -> float:

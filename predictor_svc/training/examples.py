@@ -14,6 +14,7 @@ from predictor_svc.encoder.session import Side, Vectors
 from predictor_svc.features import PromptFacts, progress_facts, prompt_facts
 from predictor_svc.head import HeadInputs
 from predictor_svc.training.dataset import Row
+from predictor_svc.training.tokens import Tokens, so_far
 
 WINDOW = 50
 """Tokens between two questions about one answer, as the scheduler asks."""
@@ -87,6 +88,7 @@ def make_examples(
     reads_text: bool,
     text_pieces: int,
     at: Sequence[int] | None = None,
+    tokens: Tokens | None = None,
     progress: Progress | None = None,
 ) -> Examples:
     """Encodes every prompt once and the answers' texts at their windows.
@@ -98,6 +100,7 @@ def make_examples(
         reads_text: whether the answers' text is used at all; False where rows have lengths only.
         text_pieces: word pieces of the text so far that are encoded; 0: none.
         at: numbers of tokens out at which each longer answer is asked about again; None: windows drawn for each.
+        tokens: tells where an answer's tokens end; None: they share its characters evenly.
         progress: told how far it is.
     """
     asked = [
@@ -108,7 +111,8 @@ def make_examples(
     unique: dict[str, int] = {}
     for row in rows:
         unique.setdefault(row.prompt, len(unique))
-    texts = [_so_far(rows[row], out) if reads_text else "" for row, out in asked]
+    ends = [tokens.ends(row.response) if tokens is not None and reads_text else None for row in rows]
+    texts = [so_far(rows[row].response, rows[row].tokens, out, ends[row]) if reads_text else "" for row, out in asked]
     total = len(unique) + sum(bool(text and text_pieces) for text in texts)
     done = 0
 
@@ -146,8 +150,3 @@ def _windows(row: Row, random: np.random.Generator) -> list[int]:
 
 def _fixed(row: Row, at: Sequence[int]) -> list[int]:
     return [0, *(out for out in at if out < row.tokens)]
-
-
-def _so_far(row: Row, out: int) -> str:
-    """The text at `out` tokens: tokens are taken to share its characters evenly."""
-    return row.response[: len(row.response) * out // row.tokens]

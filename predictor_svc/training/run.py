@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -25,6 +25,8 @@ from predictor_svc.training.folds import SPLITS, Split
 from predictor_svc.training.judge import Judged, cross_validated, fold_rows, mean_rows, predicted
 from predictor_svc.training.registry import FITS, FitSettings, Fitted, fit
 from predictor_svc.training.reliability import plot
+from predictor_svc.training.tokens import Tokens
+from predictor_svc.training.worth import Worth, worth_rows
 
 ASKED_AT = (50, 100, 200)
 Step: TypeAlias = Callable[[int, int], None]
@@ -44,6 +46,7 @@ class Job:
         folds: over prompts; 0: none.
         threads: CPU threads.
         max_rows: answers drawn of a larger file; None: all.
+        tokens: tells where an answer's tokens end; None: they share its characters evenly.
     """
 
     predictors: str
@@ -53,6 +56,7 @@ class Job:
     folds: int
     threads: int
     max_rows: int | None
+    tokens: Tokens | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,6 +66,21 @@ class Job:
         if unknown:
             raise ValueError(f"--predictor: {', '.join(unknown)} can't be fitted; these can: {', '.join(FITS)}")
         return names
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was found.
+
+    Attributes:
+        rows: scores by file, predictor, split and number of tokens out.
+        by_fold: the same for each fold.
+        gains: what each predictor is worth in a scheduler, where that was asked.
+    """
+
+    rows: list[dict[str, Any]]
+    by_fold: list[dict[str, Any]]
+    gains: list[dict[str, Any]]
 
 
 def train_and_save(recorded: Sequence[Recorded], job: Job, out: Path, bar: Bar) -> tuple[list[dict[str, Any]], str]:
@@ -109,9 +128,9 @@ def _save_proxy(fitted: Fitted, out: Path, card: dict[str, Any]) -> str:
 
 
 def judge_folds(
-    recorded: Sequence[Recorded], job: Job, split: str, reliability: Path | None, bar: Bar
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Cross-validates on each file by itself; returns mean rows and rows by fold.
+    recorded: Sequence[Recorded], job: Job, split: str, reliability: Path | None, bar: Bar, worth: Worth | None = None
+) -> Scores:
+    """Cross-validates on each file by itself.
 
     Raises:
         ValueError: an unknown split or predictor, or too few prompts.
@@ -121,6 +140,7 @@ def judge_folds(
         raise ValueError("--split: random, grouped or both, with at least 2 --folds")
     names = job.names
     by_fold: list[dict[str, Any]] = []
+    gains: list[dict[str, Any]] = []
     with threadpool_limits(job.threads):
         encoder = Encoder.open(job.encoder, threads=job.threads)
         for one in recorded:
@@ -131,7 +151,8 @@ def judge_folds(
                 judged = cross_validated(examples, names, job.folds, chosen, job.settings, told)
                 by_fold += fold_rows(examples, judged, one.name, chosen)
                 _plots(reliability, judged, examples, f"{one.name}, {chosen} folds")
-    return mean_rows(by_fold), by_fold
+                gains += _gains(worth, judged, examples, {"dataset": one.name, "split": chosen}, bar)
+    return Scores(mean_rows(by_fold), by_fold, gains)
 
 
 def judge_folder(
@@ -142,14 +163,18 @@ def judge_folder(
     max_rows: int | None,
     reliability: Path | None,
     bar: Bar,
-) -> list[dict[str, Any]]:
-    """Scores of a trained folder as it is, a row for each file and number of tokens out.
+    worth: Worth | None = None,
+    tokens: Tokens | None = None,
+) -> Scores:
+    """Scores of a trained folder as it is.
 
     Raises:
         ConfigError: the folder is not one that was trained, or its encoder is nowhere.
     """
     folder = head or SHIPPED_HEAD
     card = read_any_card(folder)
+    gains: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     is_head = card.get("format") == HEAD_FORMAT
     model: Fitted
     if is_head:
@@ -158,7 +183,6 @@ def judge_folder(
     else:
         saved = load_model(folder, (*KINDS, ProxyModel))
         model, name, card = saved.model, saved.model.kind, dict(saved.card)
-    rows: list[dict[str, Any]] = []
     with threadpool_limits(threads):
         # A proxy brings its own encoder; the others name the one that they were trained on.
         own = "proxy_sha256" in card
@@ -172,6 +196,7 @@ def judge_folder(
                 reads_text=bool(card["reads_text"]),
                 text_pieces=int(card["text_pieces"]),
                 at=ASKED_AT,
+                tokens=tokens,
                 progress=bar("encoding"),
             )
             law, ms = predicted(model, examples)
@@ -180,7 +205,16 @@ def judge_folder(
             rows += [{**head_row, **score, "ms_per_prediction": round(ms, 4)} for score in scored]
             judged = Judged(np.zeros(len(examples), np.int64), {name: law})
             _plots(reliability, judged, examples, one.name)
-    return rows
+            gains += _gains(worth, judged, examples, {"dataset": one.name, "split": "none"}, bar)
+    return Scores(rows, [], gains)
+
+
+def _gains(
+    worth: Worth | None, judged: Judged, examples: Examples, head: Mapping[str, str], bar: Bar
+) -> list[dict[str, Any]]:
+    if worth is None:
+        return []
+    return [{**head, **row} for row in worth_rows(worth, judged.laws, examples, bar("simulating"))]
 
 
 def _examples(rows: Sequence[Row], encoder: Encoder, job: Job, at: Sequence[int] | None, progress: Step) -> Examples:
@@ -192,6 +226,7 @@ def _examples(rows: Sequence[Row], encoder: Encoder, job: Job, at: Sequence[int]
         reads_text=reads_text,
         text_pieces=job.text_pieces,
         at=at,
+        tokens=job.tokens,
         progress=progress,
     )
 

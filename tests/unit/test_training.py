@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from fairlead.config import PredictorConfig
 from fairlead.lengths import LengthDistribution
 from predictor_svc.cli import app
+from predictor_svc.features import COUNTED, PROGRESS_NUMERIC, progress_facts, prompt_facts
 from predictor_svc.head import LEVELS, Head
 from predictor_svc.predictors.base import Question, open_predictor
 from predictor_svc.training.dataset import DataError, read_recorded
 from predictor_svc.training.evaluate import scores
+from predictor_svc.training.tokens import Tokens, so_far
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -177,3 +179,35 @@ def test_evaluate_and_usage_errors(trained: tuple[Path, dict[str, object]]) -> N
         refused = CliRunner().invoke(app, arguments)
         assert refused.exit_code == 2
         assert said in refused.output
+
+
+def test_the_text_after_so_many_tokens_is_what_those_tokens_say() -> None:
+    tokens = Tokens.loaded(Path("worker_svc/demo_model/tokenizer.json"))
+    text = "1. an apple\n2. a pear, naïve 果物\n3. plums, and so on."
+    ends = tokens.ends(text)
+    assert len(ends) == tokens.count(text)
+    assert (so_far(text, len(ends), 0, ends), so_far(text, len(ends), len(ends), ends)) == ("", text)
+    for out in range(1, len(ends)):
+        begun = so_far(text, len(ends), out, ends)
+        assert text.startswith(begun)
+        assert tokens.count(begun) >= out, "a character may need several tokens, a token never more than the text shown"
+    assert so_far("abcdef", 3, 2, None) == "abcd", "without a tokenizer the characters are shared evenly"
+    with pytest.raises(DataError, match="--tokenizer"):
+        Tokens.loaded(Path("pyproject.toml"))
+
+
+def test_going_in_circles_and_closing_words_are_seen() -> None:
+    facts = prompt_facts("Why is the sky blue? Explain.", 8)
+    circling = progress_facts(facts, "We can use the first premise to conclude that it is so. " * 12, 150)
+    plain = progress_facts(facts, " ".join(f"word{i} is another thing" for i in range(40)), 150)
+    ending = progress_facts(facts, "Light is scattered by air. In conclusion, the answer is (B)", 20)
+    assert circling.shape == plain.shape == (PROGRESS_NUMERIC,)
+    repeated, recent, all_recent = range(COUNTED, COUNTED + 3)
+    assert circling[recent] == circling[all_recent] == 1
+    assert circling[repeated] > 0.8
+    assert plain[repeated] < 0.5
+    assert plain[all_recent] == 0
+    closing = COUNTED + 7
+    assert (ending[closing], plain[closing]) == (1, 0)
+    assert not progress_facts(facts, "", 0).any()
+    assert not progress_facts(facts, "", 50)[COUNTED:].any(), "no text, nothing read from it"
