@@ -36,6 +36,8 @@ RUN pip wheel --disable-pip-version-check --quiet --no-deps --no-build-isolation
 FROM ${BASE_IMAGE} AS light
 RUN useradd --uid 10001 --create-home --home-dir /home/fairlead --shell /usr/sbin/nologin fairlead \
  && install -d -o fairlead -g fairlead -m 700 /var/lib/fairlead/state /var/lib/fairlead/models \
+      /var/lib/fairlead/certs /var/lib/fairlead/certs/ca /var/lib/fairlead/certs/scheduler \
+      /var/lib/fairlead/certs/predictor /var/lib/fairlead/certs/worker \
  && python3 -m venv --without-pip /opt/fairlead
 ENV PATH=/opt/fairlead/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -120,7 +122,9 @@ ENTRYPOINT ["fairlead-worker"]
 FROM ${VLLM_IMAGE} AS worker-gpu
 USER root
 RUN useradd --uid 10001 --create-home --home-dir /home/fairlead --shell /usr/sbin/nologin fairlead \
- && install -d -o fairlead -g fairlead -m 700 /var/lib/fairlead/state /var/lib/fairlead/models
+ && install -d -o fairlead -g fairlead -m 700 /var/lib/fairlead/state /var/lib/fairlead/models \
+      /var/lib/fairlead/certs /var/lib/fairlead/certs/ca /var/lib/fairlead/certs/scheduler \
+      /var/lib/fairlead/certs/predictor /var/lib/fairlead/certs/worker
 COPY --from=requirements /requirements/light.txt /requirements/telemetry.txt /opt/fairlead/requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=wheel,source=/dist,target=/dist \

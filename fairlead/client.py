@@ -7,7 +7,8 @@
 
 Reading guide: `client_types.py` is what goes in and comes out, `client_errors.py` what can go wrong,
 `client_stream.py` the pure rules of retrying and resuming, which `client_async.py` and `client_sync.py` carry out;
-`client_trace.py` is a request's span where the program uses OpenTelemetry.
+`client_connection.py` is TLS and its renewal; `client_trace.py` is a request's span where the program uses
+OpenTelemetry.
 """
 
 from fairlead.client_admin import Admin
@@ -45,6 +46,7 @@ from fairlead.client_types import (
     ServiceClass,
     Usage,
 )
+from fairlead.rpc import InsecureAddress, Tls
 
 __all__ = [
     "Accepted",
@@ -62,6 +64,7 @@ __all__ = [
     "Event",
     "FairleadError",
     "Finished",
+    "InsecureAddress",
     "InternalError",
     "InvalidRequest",
     "ModelInfo",
@@ -75,6 +78,7 @@ __all__ = [
     "Retry",
     "ServiceClass",
     "StreamLost",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Usage",

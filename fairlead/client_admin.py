@@ -8,10 +8,11 @@ from typing import Literal
 
 import grpc
 
+from fairlead.client_connection import Connection
 from fairlead.client_errors import error_from
 from fairlead.client_tenants import TenantCalls
 from fairlead.client_types import ServiceClass
-from fairlead.rpc import CHANNEL_OPTIONS
+from fairlead.rpc import Tls
 from fairlead.v1 import admin_pb2 as admin
 from fairlead.v1 import admin_pb2_grpc
 from fairlead.v1 import types_pb2 as types
@@ -32,29 +33,42 @@ class Admin(TenantCalls):
     Args:
         address: host:port of the scheduler.
         key: the API key of an operator.
+        tls: as of `Client`.
     """
 
-    def __init__(self, address: str, key: str | None) -> None:
+    def __init__(self, address: str, key: str | None = None, *, tls: Tls | bool | None = None) -> None:
         self.address = address
         self._metadata: tuple[tuple[str, str | bytes], ...] = (("authorization", f"Bearer {key}"),) if key else ()
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._connection: Connection[grpc.Channel] = Connection(
+            address, tls, None, secure=grpc.secure_channel, insecure=grpc.insecure_channel,
+            stub=admin_pb2_grpc.AdminServiceStub, close=grpc.Channel.close,
+        )  # fmt: skip
+
+    @property
+    def tls(self) -> Tls | None:
+        """How it is reached; None: in plain text."""
+        return self._connection.tls
 
     def close(self) -> None:
         """Closes the connection."""
-        self._channel.close()
+        for channel in self._connection.channels():
+            channel.close()
 
     def status(self) -> admin.GetStatusResponse:
         """Workers, classes, predictor and policy as they are now. Raises FairleadError."""
         try:
-            return self._stub.GetStatus(admin.GetStatusRequest(), metadata=self._metadata, timeout=TIMEOUT_S)
+            return self._connection.stub().GetStatus(
+                admin.GetStatusRequest(), metadata=self._metadata, timeout=TIMEOUT_S
+            )
         except grpc.RpcError as error:
             raise error_from(error) from None
 
     def policies(self) -> list[admin.PolicyInfo]:
         """Every policy that can be set. Raises FairleadError."""
         try:
-            answer = self._stub.ListPolicies(admin.ListPoliciesRequest(), metadata=self._metadata, timeout=TIMEOUT_S)
+            answer = self._connection.stub().ListPolicies(
+                admin.ListPoliciesRequest(), metadata=self._metadata, timeout=TIMEOUT_S
+            )
         except grpc.RpcError as error:
             raise error_from(error) from None
         return list(answer.policies)
@@ -84,7 +98,9 @@ class Admin(TenantCalls):
         )  # fmt: skip
         message = admin.SetPolicyRequest(policy=policy, settings=settings)
         try:
-            return self._stub.SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy
+            return (
+                self._connection.stub().SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy
+            )
         except grpc.RpcError as error:
             raise error_from(error) from None
 
@@ -98,7 +114,7 @@ class Admin(TenantCalls):
         """
         message = admin.WhyRequest(request_id=request_id, tenant=tenant or "")
         try:
-            return self._stub.Why(message, metadata=self._metadata, timeout=TIMEOUT_S)
+            return self._connection.stub().Why(message, metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
 
@@ -127,7 +143,7 @@ class Admin(TenantCalls):
             service_class=_CLASSES[service_class],
         )  # fmt: skip
         try:
-            return self._stub.ListRequests(message, metadata=self._metadata, timeout=TIMEOUT_S)
+            return self._connection.stub().ListRequests(message, metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
 

@@ -13,6 +13,7 @@ import grpc
 from grpc import aio
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
+from fairlead.client_connection import Connection
 from fairlead.client_errors import BREAKS_STREAM, FairleadError, NotFound, error_from
 from fairlead.client_stream import Broken, Collected, Deadline, Opening, Progress, Retry
 from fairlead.client_trace import CallTrace
@@ -27,7 +28,7 @@ from fairlead.client_types import (
     build_request,
 )
 from fairlead.event_loop import ease_grpc
-from fairlead.rpc import CHANNEL_OPTIONS
+from fairlead.rpc import Tls
 from fairlead.v1 import inference_pb2 as inference
 from fairlead.v1 import inference_pb2_grpc
 
@@ -43,8 +44,14 @@ class AsyncClient:
         address: host:port of the scheduler.
         key: the tenant's API key, sent as `authorization: Bearer`.
         retry: bounds of what is tried again.
-        credentials: TLS; None is plain text, for one machine or a trusted network.
+        tls: `Tls(...)` with your files, read again when they are renewed; True: with gRPC's own CAs; False: plain text
+            on purpose; None: as FAIRLEAD_CA, FAIRLEAD_CERT, FAIRLEAD_CERT_KEY say, else plain text to this machine.
+        credentials: gRPC's own, instead of `tls`.
         clock, sleep: monotonic seconds and waiting; replaced in tests.
+
+    Raises:
+        ConfigError: certificates that can't be used.
+        InsecureAddress: plain text to another machine that nobody asked for.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class AsyncClient:
         key: str | None = None,
         *,
         retry: Retry | None = None,
+        tls: Tls | bool | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -62,11 +70,11 @@ class AsyncClient:
         self._clock, self._sleep = clock, sleep
         self._metadata: Sequence[tuple[str, str]] = (("authorization", f"Bearer {key}"),) if key else ()
         ease_grpc()
-        if credentials is None:
-            self._channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-        self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._connection: Connection[aio.Channel] = Connection(
+            address, tls, credentials, secure=aio.secure_channel, insecure=aio.insecure_channel,
+            stub=inference_pb2_grpc.InferenceServiceStub, close=self._close_later,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,7 +86,13 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connection; streams in flight end with `Cancelled`."""
-        await self._channel.close()
+        for channel in self._connection.channels():
+            await channel.close()
+
+    def _close_later(self, channel: aio.Channel) -> None:
+        closing = asyncio.ensure_future(channel.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def generate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> AsyncGenerator[Event, None]:
         """Asks for one answer and yields `Accepted`, then `Delta`s without gap or repeat, then `Finished`.
@@ -133,7 +147,7 @@ class AsyncClient:
         """Ends a request of this tenant; whether it was still live."""
         message = inference.CancelRequest(request_id=request_id)
         try:
-            answer = await self._stub.Cancel(message, metadata=self._metadata, timeout=UNARY_TIMEOUT_S)
+            answer = await self._connection.stub().Cancel(message, metadata=self._metadata, timeout=UNARY_TIMEOUT_S)
         except aio.AioRpcError as error:
             raise error_from(error, request_id) from None
         return answer.cancelled
@@ -141,7 +155,7 @@ class AsyncClient:
     async def list_models(self) -> list[ModelInfo]:
         """The models that can be asked for now."""
         try:
-            answer = await self._stub.ListModels(
+            answer = await self._connection.stub().ListModels(
                 inference.ListModelsRequest(), metadata=self._metadata, timeout=UNARY_TIMEOUT_S
             )
         except aio.AioRpcError as error:
@@ -210,9 +224,9 @@ class AsyncClient:
         metadata = (*self._metadata, *trace.metadata)
         call: _Call
         if isinstance(opening, inference.AttachRequest):
-            call = self._stub.Attach(opening, metadata=metadata, timeout=timeout_s)
+            call = self._connection.stub().Attach(opening, metadata=metadata, timeout=timeout_s)
         else:
-            call = self._stub.Generate(opening, metadata=metadata, timeout=timeout_s)
+            call = self._connection.stub().Generate(opening, metadata=metadata, timeout=timeout_s)
         try:
             return call, await call.read()
         except aio.AioRpcError as error:
@@ -225,4 +239,4 @@ class AsyncClient:
         """Cancels a request whose caller left; a lost message costs the resume grace, no more."""
         message = inference.CancelRequest(request_id=request_id)
         with contextlib.suppress(aio.AioRpcError, aio.UsageError):  # UsageError: the client was closed first
-            await self._stub.Cancel(message, metadata=self._metadata, timeout=CANCEL_TIMEOUT_S)
+            await self._connection.stub().Cancel(message, metadata=self._metadata, timeout=CANCEL_TIMEOUT_S)

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeAlias, Unpack
 import grpc
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from fairlead.client_connection import Connection
 from fairlead.client_errors import BREAKS_STREAM, FairleadError, NotFound, error_from
 from fairlead.client_stream import Broken, Collected, Deadline, Opening, Progress, Retry
 from fairlead.client_trace import CallTrace
@@ -24,7 +25,7 @@ from fairlead.client_types import (
     RequestOptions,
     build_request,
 )
-from fairlead.rpc import CHANNEL_OPTIONS
+from fairlead.rpc import Tls
 from fairlead.v1 import inference_pb2 as inference
 from fairlead.v1 import inference_pb2_grpc
 
@@ -41,8 +42,14 @@ class Client:
         address: host:port of the scheduler.
         key: the tenant's API key, sent as `authorization: Bearer`.
         retry: bounds of what is tried again.
-        credentials: TLS; None is plain text, for one machine or a trusted network.
+        tls: `Tls(...)` with your files, read again when they are renewed; True: with gRPC's own CAs; False: plain text
+            on purpose; None: as FAIRLEAD_CA, FAIRLEAD_CERT, FAIRLEAD_CERT_KEY say, else plain text to this machine.
+        credentials: gRPC's own, instead of `tls`.
         clock, sleep: monotonic seconds and waiting; replaced in tests.
+
+    Raises:
+        ConfigError: certificates that can't be used.
+        InsecureAddress: plain text to another machine that nobody asked for.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Client:
         key: str | None = None,
         *,
         retry: Retry | None = None,
+        tls: Tls | bool | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -59,11 +67,10 @@ class Client:
         self._retry = retry or Retry()
         self._clock, self._sleep = clock, sleep
         self._metadata: _Metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-        self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
+        self._connection: Connection[grpc.Channel] = Connection(
+            address, tls, credentials, secure=grpc.secure_channel, insecure=grpc.insecure_channel,
+            stub=inference_pb2_grpc.InferenceServiceStub, close=grpc.Channel.close,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +82,8 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; streams in flight end with `Cancelled`."""
-        self._channel.close()
+        for channel in self._connection.channels():
+            channel.close()
 
     def generate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Generator[Event, None, None]:
         """Asks for one answer and yields `Accepted`, then `Delta`s without gap or repeat, then `Finished`.
@@ -125,7 +133,7 @@ class Client:
         """Ends a request of this tenant; whether it was still live."""
         message = inference.CancelRequest(request_id=request_id)
         try:
-            answer = self._stub.Cancel(message, metadata=self._metadata, timeout=UNARY_TIMEOUT_S)
+            answer = self._connection.stub().Cancel(message, metadata=self._metadata, timeout=UNARY_TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error, request_id) from None
         return answer.cancelled
@@ -133,7 +141,7 @@ class Client:
     def list_models(self) -> list[ModelInfo]:
         """The models that can be asked for now."""
         try:
-            answer = self._stub.ListModels(
+            answer = self._connection.stub().ListModels(
                 inference.ListModelsRequest(), metadata=self._metadata, timeout=UNARY_TIMEOUT_S
             )
         except grpc.RpcError as error:
@@ -199,9 +207,9 @@ class Client:
         metadata = (*self._metadata, *trace.metadata)
         call: _Call
         if isinstance(opening, inference.AttachRequest):
-            call = self._stub.Attach(opening, metadata=metadata, timeout=timeout_s)
+            call = self._connection.stub().Attach(opening, metadata=metadata, timeout=timeout_s)
         else:
-            call = self._stub.Generate(opening, metadata=metadata, timeout=timeout_s)
+            call = self._connection.stub().Generate(opening, metadata=metadata, timeout=timeout_s)
         try:
             return call, next(call, None)
         except grpc.RpcError as error:
@@ -214,4 +222,4 @@ class Client:
         """Cancels a request whose caller left; a lost message costs the resume grace, no more."""
         message = inference.CancelRequest(request_id=request_id)
         with contextlib.suppress(grpc.RpcError, ValueError):  # ValueError: the client was closed first
-            self._stub.Cancel(message, metadata=self._metadata, timeout=CANCEL_TIMEOUT_S)
+            self._connection.stub().Cancel(message, metadata=self._metadata, timeout=CANCEL_TIMEOUT_S)

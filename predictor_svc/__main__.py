@@ -68,7 +68,7 @@ async def _serve(whole: Config, config: PredictorConfig, drain_timeout_s: float)
         # A thread that loads weights cannot be stopped, and has nothing that needs an orderly end.
         os._exit(0)
     opened = opening.result()
-    host = PredictorHost(config, opened, whole.telemetry)
+    host = PredictorHost(config, opened, whole.telemetry, whole.security)
     await host.start()
     print(f"predictor ready at {host.address} predictor={opened.name}", flush=True)
     watch = ModelWatch(config, host)

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 
-from fairlead.config import PROTOCOL_VERSION, PredictorConfig, TelemetryConfig
+from fairlead.config import PROTOCOL_VERSION, PredictorConfig, SecurityConfig, TelemetryConfig
 from fairlead.length_wire import from_wire, to_wire
 from fairlead.lengths import MAX_TOKENS, LengthDistribution
-from fairlead.rpc import Server, ServicerContext, invalid, make_server, refuse
+from fairlead.rpc import Gate, Role, Server, ServicerContext, invalid, make_server, refuse, scheduler_only
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2
@@ -166,14 +166,29 @@ class PredictorHost:
         config: where to listen, and the bounds.
         predictor: an opened one.
         telemetry: which traces and metrics; None: none.
+        security: TLS and who may ask; None: anyone, on a loopback address.
 
     Raises:
         PortTaken: the address can't be listened on.
-        ConfigError: telemetry that can't be had.
+        ConfigError: telemetry that can't be had, certificates that can't be used, a port that is open to everyone.
     """
 
-    def __init__(self, config: PredictorConfig, predictor: Predictor, telemetry: TelemetryConfig | None = None) -> None:
-        self._server: Server = make_server(config.listen, (SERVICE,), port_setting="predictor.listen")
+    def __init__(
+        self,
+        config: PredictorConfig,
+        predictor: Predictor,
+        telemetry: TelemetryConfig | None = None,
+        security: SecurityConfig | None = None,
+    ) -> None:
+        checked = security or SecurityConfig()
+        self._server: Server = make_server(
+            config.listen,
+            (SERVICE,),
+            port_setting="predictor.listen",
+            service="predictor",
+            security=checked,
+            gate=Gate({Role.SCHEDULER: scheduler_only(checked, "predictor", config.listen)}),
+        )
         asked = CalibratedPredictor(predictor) if config.calibrate and predictor.calibrated else predictor
         self._batcher = Batcher(
             asked,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from fairlead.config import Config, ConfigError
-from fairlead.rpc import Server, make_server
+from fairlead.rpc import Gate, Outgoing, Refusal, Role, Server, ServicerContext, make_server
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
 from fairlead.v1 import admin_pb2_grpc, inference_pb2_grpc
@@ -85,14 +85,26 @@ class SchedulerHost:
             core = SchedulerCore(scheduler.policy, settings, limits, policies=policies, placements=find_placements())
         except BadChoice as error:
             raise ConfigError(f"scheduler.{error}") from None
-        services = (service.SERVICE, admin.SERVICE)
-        self._server: Server = make_server(scheduler.listen, services, port_setting="scheduler.listen")
+        to_workers = Outgoing.configured(config.security, "worker")
+        to_predictor = Outgoing.configured(config.security, "predictor")
+        for address in scheduler.workers:
+            to_workers.check(address, "scheduler.workers")
+        if scheduler.predictor is not None:
+            to_predictor.check(scheduler.predictor, "scheduler.predictor")
+        self._server: Server = make_server(
+            scheduler.listen,
+            (service.SERVICE, admin.SERVICE),
+            port_setting="scheduler.listen",
+            service="scheduler",
+            security=config.security,
+            gate=_gate(authenticator, config.security.max_calls_per_tenant, self._not_let_in),
+        )
         self.address = self._server.address
         epoch = next_epoch(state_dir)
         leadership = Leadership(secrets.token_hex(8), epoch)
         self._telemetry = open_telemetry(config.telemetry, "scheduler", clock_ms)
         names = tenants.registry.names()
-        telemetry = SchedulerTelemetry(self._telemetry, config.telemetry, names, clock_ms, tenants.usage)
+        telemetry = self._told = SchedulerTelemetry(self._telemetry, config.telemetry, names, clock_ms, tenants.usage)
         shell = self.shell = Shell(
             core,
             Book(scheduler.finished_kept, epoch),
@@ -115,13 +127,17 @@ class SchedulerHost:
             shell.witnesses.append(self._decision_log)
         self._pool = WorkerPool(
             scheduler.workers,
-            lambda address: WorkerLink(address, shell, leadership, patience or Patience()),
+            lambda address: WorkerLink(address, shell, leadership, patience or Patience(), to_workers),
             scheduler.resolve_every_s,
         )
         self.predictor: PredictorLink | None = None
         if scheduler.predictor is not None:
             self.predictor = PredictorLink(
-                scheduler.predictor, shell, scheduler.predict_timeout_ms / 1000, scheduler.resolve_every_s
+                scheduler.predictor,
+                shell,
+                scheduler.predict_timeout_ms / 1000,
+                scheduler.resolve_every_s,
+                outgoing=to_predictor,
             )
             shell.forecaster = self.predictor
         if telemetry.metrics is not None:
@@ -192,6 +208,10 @@ class SchedulerHost:
         if self.shell.telemetry.metrics is not None:
             self.shell.telemetry.metrics.tenant_labels.learn(registry.names())
 
+    def _not_let_in(self, method: str, refusal: Refusal) -> None:
+        if method == service.GENERATE:
+            self._told.not_let_in(refusal)
+
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain."""
         while True:
@@ -199,3 +219,16 @@ class SchedulerHost:
             serving = bool(self.shell.workers) and not self.shell.draining
             await self._server.set_serving(service.SERVICE, serving)
             await self.shell.changed.wait()
+
+
+def _gate(authenticator: Authenticator, max_calls_per_tenant: int, told: Callable[[str, Refusal], None]) -> Gate:
+    """Tenants and operators; nobody else has business with a scheduler."""
+
+    def tenant(context: ServicerContext) -> str:
+        return authenticator.caller(context).name
+
+    def operator(context: ServicerContext) -> str:
+        return authenticator.operator(context).name
+
+    checks = {Role.TENANT: tenant, Role.OPERATOR: operator}
+    return Gate(checks, max_calls_per_tenant=max_calls_per_tenant, told=told)

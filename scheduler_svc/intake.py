@@ -155,11 +155,12 @@ class Intake:
                 question.text = request.text
         first = next(self._turn)
         for attempt in range(min(TOKENIZE_TRIES, len(links))):
-            stub = links[(first + attempt) % len(links)].stub
+            link = links[(first + attempt) % len(links)]
+            stub = link.stub
             if stub is None:
                 continue
             try:
-                return await stub.Tokenize(question, timeout=TOKENIZE_WITHIN_S)
+                return await stub.Tokenize(question, timeout=TOKENIZE_WITHIN_S, metadata=link.metadata)
             except aio.AioRpcError as error:
                 if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
                     raise _passed_on(error) from None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.length_wire import from_wire
 from fairlead.lengths import LengthDistribution
+from fairlead.rpc import Outgoing
 from fairlead.telemetry import get_logger
 from fairlead.v1 import predictor_pb2
 from scheduler_svc.core.types import End, Job, Predicted
@@ -63,6 +64,7 @@ class PredictorLink:
         timeout_s: after which a question counts as not answered.
         resolve_every_s: how often a name is asked again.
         resolver: of names.
+        outgoing: how it is reached; None: in plain text, on this machine alone.
 
     Attributes:
         replicas: by host:port.
@@ -77,12 +79,14 @@ class PredictorLink:
         timeout_s: float,
         resolve_every_s: float = RESOLVE_EVERY_S,
         resolver: Resolve = resolve,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self.replicas: dict[str, Replica] = {}
         self.answered = 0
         self.missing = 0
         self.moved = 0
         self._shell = shell
+        self._outgoing = outgoing or Outgoing()
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._questions: OrderedDict[int, _Question] = OrderedDict()
@@ -173,7 +177,7 @@ class PredictorLink:
         """Starts replicas at new addresses, ends those at addresses that are gone and no longer answer."""
         wanted = self._names.wanted
         for address in sorted(wanted - self.replicas.keys()):
-            self.replicas[address] = Replica(address, self._listener)
+            self.replicas[address] = Replica(address, self._listener, self._outgoing)
         for address in sorted(self.replicas.keys() - wanted):
             if not self.replicas[address].connected:
                 closing = asyncio.create_task(self.replicas.pop(address).close())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grpc import aio
 
-from fairlead.config import PROTOCOL_VERSION
-from fairlead.rpc import make_channel
+from fairlead.config import PROTOCOL_VERSION, ConfigError
+from fairlead.rpc import InsecureAddress, Outgoing
 from fairlead.telemetry import get_logger
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc
 
@@ -46,6 +46,7 @@ class Replica:
     Args:
         address: host:port.
         listener: hears of it.
+        outgoing: how it is reached.
 
     Attributes:
         connected: the stream stands.
@@ -57,8 +58,10 @@ class Replica:
         silent_until_s: it let a question time out, and is passed over until then or until it answers.
     """
 
-    def __init__(self, address: str, listener: Listener) -> None:
+    def __init__(self, address: str, listener: Listener, outgoing: Outgoing) -> None:
         self.address = address
+        self._outgoing = outgoing
+        self._metadata: Sequence[tuple[str, str]] = ()
         self.connected = False
         self.predictor = ""
         self.problem = "not reached yet"
@@ -105,24 +108,27 @@ class Replica:
     async def _attempt(self) -> str:
         """One stream from start to end; returns why it ended."""
         try:
-            async with make_channel(self.address) as channel:
+            self._metadata = self._outgoing.metadata()
+            async with self._outgoing.channel(self.address) as channel:
                 return await self._session(predictor_pb2_grpc.PredictorServiceStub(channel))
         except aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
+        except (ConfigError, InsecureAddress) as error:
+            return str(error)
         except Exception as error:
             self._log.exception("predictor stream failed", address=self.address)
             return f"an error of the scheduler's own: {error!r}"
 
     async def _session(self, stub: Any) -> str:
         described = await stub.Describe(
-            predictor_pb2.PredictorServiceDescribeRequest(), timeout=DESCRIBE_WITHIN_S
+            predictor_pb2.PredictorServiceDescribeRequest(), timeout=DESCRIBE_WITHIN_S, metadata=self._metadata
         )  # fmt: skip
         if described.protocol_version != PROTOCOL_VERSION:
             return (
                 f"the predictor speaks protocol version {described.protocol_version}, this scheduler "
                 f"{PROTOCOL_VERSION}; run the same release on both"
             )
-        call = stub.Predict()
+        call = stub.Predict(metadata=self._metadata)
         self.predictor = described.predictor[:MAX_NAME_CHARS]
         self.connected, self.problem, self._retry_s = True, "", FIRST_RETRY_S
         self.silent_until_s = 0.0
@@ -167,4 +173,5 @@ class Replica:
             batch = list(self._observations)
             self._observations.clear()
             with contextlib.suppress(aio.AioRpcError):
-                await stub.Observe(predictor_pb2.ObserveRequest(observations=batch), timeout=OBSERVE_WITHIN_S)
+                message = predictor_pb2.ObserveRequest(observations=batch)
+                await stub.Observe(message, timeout=OBSERVE_WITHIN_S, metadata=self._metadata)

@@ -22,6 +22,7 @@ from scheduler_svc.validation import check_request_id
 
 _Response = TypeVar("_Response", inference_pb2.GenerateResponse, inference_pb2.AttachResponse)
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+GENERATE = f"/{SERVICE}/Generate"
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):

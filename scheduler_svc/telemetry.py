@@ -130,6 +130,13 @@ class SchedulerTelemetry:
             asked.trace.end(self._clock_ms(), error=reason, detail=refusal.message)
         self._log.debug("request refused", tenant=tenant, reason=reason)
 
+    def not_let_in(self, refusal: Refusal) -> None:
+        """Somebody asked who is no tenant, or has too many calls open; it was not looked at what."""
+        reason = reason_of(refusal)
+        if self.metrics is not None:
+            self.metrics.refused(UNKNOWN_TENANT, reason, latency_sensitive=False)
+        self._log.debug("call refused", reason=reason)
+
     def placed(self, request: Request, attempt: int, worker_id: str) -> None:
         """A request was given to a worker."""
         if request.trace is not None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from grpc import aio
 
-from fairlead.config import PROTOCOL_VERSION
-from fairlead.rpc import make_channel
+from fairlead.config import PROTOCOL_VERSION, ConfigError
+from fairlead.rpc import InsecureAddress, Outgoing
 from fairlead.telemetry import get_logger
 from fairlead.v1 import worker_pb2, worker_pb2_grpc
 from scheduler_svc.core.types import StepCost, WorkerUp, WorkerUpdated
@@ -76,10 +77,15 @@ class WorkerLink:
         problem: why it is not connected, for an operator.
         draining: it takes nothing new.
         step_model: its newest fit.
+        metadata: what each call to it carries.
     """
 
-    def __init__(self, address: str, shell: Shell, leadership: Leadership, patience: Patience) -> None:
+    def __init__(
+        self, address: str, shell: Shell, leadership: Leadership, patience: Patience, outgoing: Outgoing
+    ) -> None:
         self.address = address
+        self.metadata: Sequence[tuple[str, str]] = ()
+        self._outgoing = outgoing
         self.description: worker_pb2.WorkerServiceDescribeResponse | None = None
         self.executions: Executions | None = None
         self.connected = False
@@ -123,9 +129,10 @@ class WorkerLink:
     async def _attempt(self) -> str:
         """One stream from start to end; returns why it ended."""
         try:
-            async with make_channel(self.address) as channel:
+            self.metadata = self._outgoing.metadata()
+            async with self._outgoing.channel(self.address) as channel:
                 await self._session(channel)
-        except (_Unusable, WorkerDoesNotRead) as error:
+        except (_Unusable, WorkerDoesNotRead, ConfigError, InsecureAddress) as error:
             return str(error)
         except aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
@@ -179,14 +186,14 @@ class WorkerLink:
     async def _session(self, channel: aio.Channel) -> None:
         stub: Any = worker_pb2_grpc.WorkerServiceStub(channel)
         description: worker_pb2.WorkerServiceDescribeResponse = await stub.Describe(
-            worker_pb2.WorkerServiceDescribeRequest(), timeout=self._patience.answer_s
+            worker_pb2.WorkerServiceDescribeRequest(), timeout=self._patience.answer_s, metadata=self.metadata
         )
         name = f"{description.worker_id}/{description.incarnation}"
         if self.executions is not None and self.executions.name != name:
             self._lost()
         self._check(description, name)
         self.description, self.stub = description, stub
-        call: Any = stub.Execute()
+        call: Any = stub.Execute(metadata=self.metadata)
         tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(self._patience.answer_s):

@@ -34,6 +34,7 @@ UNITS = {
     "requests": "requests", "tenant": "requests", "kept": "requests", "held": "requests",
     "ahead": "requests", "batch": "questions", "queued": "questions", "threads": "threads", "cpus": "CPU numbers",
     "size": "GPUs", "labels": "tenants", "mb": "MB", "days": "days", "events": "moments", "finished": "requests",
+    "connections": "connections", "calls": "calls",
 }  # fmt: skip
 """What the last word of a setting's name says of its unit."""
 BOUNDS = ((annotated_types.Ge, "at least"), (annotated_types.Gt, "above"), (annotated_types.Le, "at most"),

@@ -61,7 +61,7 @@ def _override(config: WorkerConfig, **values: Any) -> WorkerConfig:
 async def _serve(whole: Config, config: WorkerConfig, drain_timeout_s: float) -> int:
     configure_logging(whole.log, "worker")
     stop = _stop_on_signals()
-    host = WorkerHost(config, make_engine(config), whole.telemetry)
+    host = WorkerHost(config, make_engine(config), whole.telemetry, whole.security)
     try:
         starting = asyncio.create_task(host.start())
         await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)

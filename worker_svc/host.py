@@ -7,8 +7,8 @@ import socket
 from importlib.metadata import entry_points
 from typing import Any
 
-from fairlead.config import ConfigError, TelemetryConfig, WorkerConfig
-from fairlead.rpc import PortTaken, Server, make_server
+from fairlead.config import ConfigError, SecurityConfig, TelemetryConfig, WorkerConfig
+from fairlead.rpc import Gate, PortTaken, Role, Server, check_listen, make_server, scheduler_only
 from fairlead.telemetry.opening import Telemetry, open_telemetry
 from fairlead.v1 import worker_pb2_grpc
 from worker_svc.engines.base import Engine, EngineFailed, EngineInfo
@@ -53,10 +53,24 @@ class WorkerHost:
     info: EngineInfo
     service: WorkerService
 
-    def __init__(self, config: WorkerConfig, engine: Engine, telemetry: TelemetryConfig | None = None) -> None:
-        """Raises PortTaken where the address can't be had, before a model is loaded."""
+    def __init__(
+        self,
+        config: WorkerConfig,
+        engine: Engine,
+        telemetry: TelemetryConfig | None = None,
+        security: SecurityConfig | None = None,
+    ) -> None:
+        """Before a model is loaded.
+
+        Raises:
+            PortTaken: the address can't be had.
+            ConfigError: anyone could call there, or certificates can't be used.
+        """
         _probe(config.listen)
         self._config = config
+        self._security = security or SecurityConfig()
+        self._gate = Gate({Role.SCHEDULER: scheduler_only(self._security, "worker", config.listen)})
+        check_listen(config.listen, "worker.listen", "worker", self._security)
         self._engine = engine
         self._telemetry_config = telemetry or TelemetryConfig()
         self._telemetry = Telemetry()
@@ -67,7 +81,14 @@ class WorkerHost:
         """Loads the model and serves. Raises EngineFailed, PortTaken or ConfigError (of telemetry)."""
         self.info = await self._engine.start()
         # Bound and exporting only now: an engine may fork, and its child must not hold our socket or gRPC's threads.
-        server = self._server = make_server(self._config.listen, [SERVICE], port_setting="worker.listen")
+        server = self._server = make_server(
+            self._config.listen,
+            [SERVICE],
+            port_setting="worker.listen",
+            service="worker",
+            security=self._security,
+            gate=self._gate,
+        )
         self.address = server.address
         worker_id = self._config.worker_id or f"{socket.gethostname()}:{self.address.rpartition(':')[2]}"
         self._telemetry = open_telemetry(self._telemetry_config, "worker", monotonic_ms, instance=worker_id)

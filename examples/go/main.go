@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -27,11 +30,40 @@ const (
 )
 
 func connect(address string) (*grpc.ClientConn, error) {
-	return grpc.Dial(address, grpc.WithInsecure(),
+	security, err := fromEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	return grpc.Dial(address, security,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{}),
 			grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
 		// The server refuses pings that come more often than each 5 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}))
+}
+
+// fromEnvironment is TLS where FAIRLEAD_CA names the CA of the scheduler's certificate (a PEM file), with a certificate of
+// one's own where FAIRLEAD_CERT and FAIRLEAD_CERT_KEY name one; else plain text, which is for the same machine alone.
+func fromEnvironment() (grpc.DialOption, error) {
+	file := os.Getenv("FAIRLEAD_CA")
+	if file == "" {
+		return grpc.WithInsecure(), nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	if own := os.Getenv("FAIRLEAD_CERT"); own != "" {
+		certificate, err := tls.LoadX509KeyPair(own, os.Getenv("FAIRLEAD_CERT_KEY"))
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	return grpc.WithTransportCredentials(credentials.NewTLS(config)), nil
 }
 
 // ask starts one request; its deadline is the call's. Who is asking is told by the key alone.

@@ -11,12 +11,17 @@ import fairlead.v1.Inference.GenerateRequest;
 import fairlead.v1.Inference.GenerateResponse;
 import fairlead.v1.Types.SamplingParams;
 import fairlead.v1.Types.ServiceClass;
+import io.grpc.ChannelCredentials;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
-import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
+import io.grpc.TlsChannelCredentials;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
+import java.io.File;
+import java.io.IOException;
 import java.io.PrintStream;
 import java.util.Iterator;
 import java.util.UUID;
@@ -44,8 +49,7 @@ public final class Example {
 
   public static void main(String[] arguments) throws Exception {
     ManagedChannel channel =
-        ManagedChannelBuilder.forTarget(System.getenv().getOrDefault("FAIRLEAD_ADDRESS", "127.0.0.1:7600"))
-            .usePlaintext()
+        Grpc.newChannelBuilder(System.getenv().getOrDefault("FAIRLEAD_ADDRESS", "127.0.0.1:7600"), fromEnvironment())
             .maxInboundMessageSize(MAX_MESSAGE_BYTES)
             .keepAliveTime(10, TimeUnit.SECONDS) // the server refuses pings that come more often than each 5 s
             .keepAliveTimeout(10, TimeUnit.SECONDS)
@@ -63,6 +67,23 @@ public final class Example {
       channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
     }
     System.exit(code);
+  }
+
+  /**
+   * TLS where FAIRLEAD_CA names the CA of the scheduler's certificate (a PEM file), with a certificate of one's own where
+   * FAIRLEAD_CERT and FAIRLEAD_CERT_KEY name one; else plain text, which is for the same machine alone.
+   */
+  private static ChannelCredentials fromEnvironment() throws IOException {
+    String ca = System.getenv("FAIRLEAD_CA");
+    if (ca == null) {
+      return InsecureChannelCredentials.create();
+    }
+    TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder().trustManager(new File(ca));
+    String own = System.getenv("FAIRLEAD_CERT");
+    if (own != null) {
+      tls.keyManager(new File(own), new File(System.getenv("FAIRLEAD_CERT_KEY")));
+    }
+    return tls.build();
   }
 
   /** Starts one request. The same id with the same content attaches to the first, so a retry is safe. */

@@ -25,11 +25,11 @@ policy_app = typer.Typer(
 def operator(address: str | None, key: str | None, tenant: str | None, config: Path | None) -> Generator[Admin]:
     """An admin client; its errors end the command with a sentence."""
     access = access_of(address, key, config)
-    admin = Admin(access.address, key_of(access, tenant, operator=True))
+    admin = Admin(access.address, key_of(access, tenant, operator=True), tls=access.tls)
     try:
         yield admin
     except FairleadError as error:
-        fail(explain(error, access.address))
+        fail(explain(error, access.address, access.tls))
     finally:
         admin.close()
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fairlead.cli.doctor_findings import Check, Finding, State
+from fairlead.cli.doctor_security import security
 from fairlead.cli.problems import explain
 from fairlead.cli.session import Access, load_session
-from fairlead.client import Admin, Client, FairleadError, PermissionDenied, Retry, Unauthenticated
+from fairlead.client import Admin, Client, FairleadError, InsecureAddress, PermissionDenied, Retry, Tls, Unauthenticated
+from fairlead.client_connection import chosen_tls
 from fairlead.config import Config, ConfigError
-from fairlead.probe import probe
+from fairlead.probe import ProbeTls, probe
+from fairlead.tls_diagnosis import diagnose
 from fairlead.v1 import admin_pb2
 
 LEAST_STATE_BYTES = 16 * 1024**2
@@ -26,6 +29,7 @@ def local_checks(config: Config) -> list[tuple[str, Check]]:
     """Checks of what `fairlead up` would need here, with this configuration."""
     return [
         ("tenants", lambda: tenants(config)),
+        ("security", lambda: security(config)),
         ("model", lambda: model(config.worker.engine, config.worker.model)),
         ("ports", lambda: ports(config)),
         ("state", lambda: state_dir(config.scheduler.state_dir or _default_state_dir())),
@@ -125,7 +129,15 @@ def state_dir(folder: Path) -> Iterator[Finding]:
 
 def suite(access: Access, *, asked: bool) -> Iterator[Finding]:
     """Whether a scheduler answers and serves; then what its operators can see."""
-    unreachable = probe(access.address, ADMIN, PROBE_WITHIN_S)
+    try:
+        tls = chosen_tls(access.address, access.tls)
+    except InsecureAddress as error:
+        yield Finding("suite", State.FAIL, str(error))
+        return
+    unreachable = probe(access.address, ADMIN, PROBE_WITHIN_S, _probe_tls(tls))
+    if unreachable and (told := diagnose(access.address, tls)):
+        yield Finding("suite", State.FAIL, told)
+        return
     if unreachable:
         told = f"no scheduler answers at {access.address}"
         remedy = "start one with `fairlead up`, or give its address with --address"
@@ -139,13 +151,13 @@ def suite(access: Access, *, asked: bool) -> Iterator[Finding]:
 def _models(access: Access) -> Iterator[Finding]:
     key = access.explicit_key or next(iter(access.keys.values()), None)
     try:
-        with Client(access.address, key, retry=Retry(attempts=1)) as client:
+        with Client(access.address, key, retry=Retry(attempts=1), tls=access.tls) as client:
             served = client.list_models()
     except Unauthenticated as error:
         yield Finding("models", State.FAIL, error.message, "give a key with --key or FAIRLEAD_KEY")
         return
     except FairleadError as error:
-        yield Finding("models", State.FAIL, explain(error, access.address))
+        yield Finding("models", State.FAIL, explain(error, access.address, access.tls))
         return
     if not served:
         remedy = "start a worker and name it in scheduler.workers; a large model loads for minutes"
@@ -157,14 +169,14 @@ def _models(access: Access) -> Iterator[Finding]:
 
 def _operators_view(access: Access) -> Iterator[Finding]:
     key = access.explicit_key or access.keys.get("operator") or next(iter(access.keys.values()), None)
-    admin = Admin(access.address, key)
+    admin = Admin(access.address, key, tls=access.tls)
     try:
         status = admin.status()
     except (PermissionDenied, Unauthenticated):
         yield Finding("workers", State.NOTE, "only an operator's key shows workers and predictor")
         return
     except FairleadError as error:
-        yield Finding("workers", State.FAIL, explain(error, access.address))
+        yield Finding("workers", State.FAIL, explain(error, access.address, access.tls))
         return
     finally:
         admin.close()
@@ -191,6 +203,13 @@ def _predictor(status: admin_pb2.GetStatusResponse) -> Iterator[Finding]:
     else:
         remedy = "start it, or set scheduler.predictor to null; until then requests are ordered by class priors"
         yield Finding("predictor", State.WARN, "not connected", remedy)
+
+
+def _probe_tls(tls: Tls | None) -> ProbeTls | None:
+    if tls is None:
+        return None
+    files = tls.files()
+    return ProbeTls(files.ca, files.certificate, files.key, tls.server_name)
 
 
 def _default_state_dir() -> Path:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fairlead.cli.options import Address, ConfigFile, Key, TenantName, access_of, key_of
 from fairlead.cli.problems import EXIT_FAILED, EXIT_INTERRUPTED, explain, fail
+from fairlead.cli.session import Access
 from fairlead.client import (
     Accepted,
     AsyncClient,
@@ -70,16 +71,14 @@ def generate(
         ttft_ms=ttft_ms, tpot_ms=tpot_ms, completion_ms=completion_ms, timeout_s=timeout_s,
     )  # fmt: skip
     try:
-        code = asyncio.run(
-            _stream(access.address, key_of(access, tenant), turns if chat else asked, options, stats, pace_ms)
-        )
+        code = asyncio.run(_stream(access, key_of(access, tenant), turns if chat else asked, options, stats, pace_ms))
     except FairleadError as error:
-        fail(explain(error, access.address))
+        fail(explain(error, access.address, access.tls))
     raise typer.Exit(code)
 
 
 async def _stream(
-    address: str, key: str | None, prompt: Prompt, options: RequestOptions, stats: bool, pace_ms: float | None
+    access: Access, key: str | None, prompt: Prompt, options: RequestOptions, stats: bool, pace_ms: float | None
 ) -> int:
     """Prints the answer as it comes; the exit code is 0 only for a whole answer."""
     task = asyncio.current_task()
@@ -88,7 +87,7 @@ async def _stream(
     start_s, first_s, accepted = time.monotonic(), None, None
     try:
         async with (
-            AsyncClient(address, key) as client,
+            AsyncClient(access.address, key, tls=access.tls) as client,
             contextlib.aclosing(_events(client, prompt, options, pace_ms)) as events,
         ):
             async for event in events:

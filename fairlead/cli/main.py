@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Annotated
 
 import typer
 
 from fairlead import __version__
 from fairlead.cli.admin import policy_app, status
+from fairlead.cli.certs import certs_app
 from fairlead.cli.doctor import doctor
 from fairlead.cli.generate import generate
 from fairlead.cli.keys import keys
@@ -20,6 +22,7 @@ from fairlead.cli.tenants import tenants_app
 from fairlead.cli.top import top
 from fairlead.cli.up import up
 from fairlead.cli.why import why
+from fairlead.client_connection import CA_ENV, CERT_ENV, INSECURE_ENV, KEY_ENV, NAME_ENV
 
 app = typer.Typer(
     name="fairlead",
@@ -36,17 +39,37 @@ app.command()(status)
 app.command()(top)
 app.command()(why)
 app.command()(keys)
+app.add_typer(certs_app, name="certs")
 app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)
 def root(
+    ca: Annotated[
+        str | None, typer.Option(help="CA of the scheduler's certificate: a file, or `system`; FAIRLEAD_CA too.")
+    ] = None,
+    cert: Annotated[str | None, typer.Option(help="Client certificate; FAIRLEAD_CERT too.")] = None,
+    cert_key: Annotated[str | None, typer.Option(help="Its key; FAIRLEAD_CERT_KEY too.")] = None,
+    server_name: Annotated[
+        str | None, typer.Option(help="Name in the scheduler's certificate, if not that of the address.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Plain text to another machine; FAIRLEAD_INSECURE=1 too.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     """Predicted-length, SLO-aware scheduling for multi-tenant LLM serving, in front of vLLM.
 
     To begin: fairlead doctor; fairlead up; then, in another terminal: fairlead generate "Hello."
     """
+    given = {
+        CA_ENV: ca,
+        CERT_ENV: cert,
+        KEY_ENV: cert_key,
+        NAME_ENV: server_name,
+        INSECURE_ENV: "1" if insecure else None,
+    }
+    os.environ.update({name: value for name, value in given.items() if value})
     if version:
         print(__version__)
         raise typer.Exit

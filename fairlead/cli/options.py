@@ -9,6 +9,8 @@ import typer
 
 from fairlead.cli.problems import EXIT_USAGE, fail
 from fairlead.cli.session import Access, find_access
+from fairlead.client import InsecureAddress
+from fairlead.client_connection import chosen_tls
 from fairlead.config import ConfigError
 
 Address = Annotated[str | None, typer.Option(help="host:port of the scheduler; FAIRLEAD_ADDRESS too.")]
@@ -24,9 +26,13 @@ ConfigFile = Annotated[
 def access_of(address: str | None, key: str | None, config: Path | None) -> Access:
     """Whom to ask and as whom; ends the command where the configuration can't be read."""
     try:
-        return find_access(address, key, config)
-    except ConfigError as error:
+        access = find_access(address, key, config)
+        tls = chosen_tls(access.address, access.tls)
+        if tls is not None:
+            tls.credentials()
+    except (ConfigError, InsecureAddress) as error:
         fail(str(error), EXIT_USAGE)
+    return access
 
 
 def key_of(access: Access, tenant: str | None, *, operator: bool = False) -> str | None:

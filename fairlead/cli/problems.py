@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fairlead.client import FairleadError, PermissionDenied, StreamLost, Unauthenticated, Unavailable
+from fairlead.client import FairleadError, PermissionDenied, StreamLost, Tls, Unauthenticated, Unavailable
+from fairlead.tls_diagnosis import diagnose
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -32,12 +33,14 @@ def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
-def explain(error: FairleadError, address: str) -> str:
-    """What went wrong and what to do about it, in one sentence."""
+def explain(error: FairleadError, address: str, tls: Tls | None = None) -> str:
+    """What went wrong and what to do about it, in one sentence; `tls` is how it was tried."""
     text = error.message.rstrip(".")
     if isinstance(error, StreamLost):
         return text
     if isinstance(error, Unavailable):
+        if not error.reason and (told := diagnose(address, tls)):
+            return told
         # With a reason it is the scheduler that speaks, for instance of workers that are not connected.
         if not error.reason and ("connect" in text.lower() or "dns" in text.lower()):
             return f"no scheduler answers at {address}; start one with `fairlead up` or give its address with --address"

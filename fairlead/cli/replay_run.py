@@ -54,7 +54,7 @@ def run_replay(access: Access, wish: Wish, json_file: Path | None, plots: Path |
     try:
         plan, records, about = asyncio.run(_replay(access, wish))
     except FairleadError as error:
-        fail(explain(error, access.address))
+        fail(explain(error, access.address, access.tls))
     except (TraceError, NotMeasured) as error:
         fail(str(error))
     report(plan, records, about, json_file, plots)
@@ -121,7 +121,7 @@ async def _plan(
 
 
 def _set_policy(access: Access, policy: str) -> str:
-    admin = Admin(access.address, key_of(access, None, operator=True))
+    admin = Admin(access.address, key_of(access, None, operator=True), tls=access.tls)
     try:
         return admin.set_policy(policy)
     finally:
@@ -133,7 +133,7 @@ async def _clients(access: Access, mixture: Mixture) -> AsyncGenerator[dict[str,
     """One client a tenant; refusals are not retried, they are counted."""
     once = Retry(attempts=1)
     names = {mixture.ls_tenant, mixture.be_tenant}
-    clients = {name: AsyncClient(access.address, key_of(access, name), retry=once) for name in names}
+    clients = {name: AsyncClient(access.address, key_of(access, name), retry=once, tls=access.tls) for name in names}
     try:
         yield clients
     finally:

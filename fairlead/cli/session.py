@@ -8,6 +8,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fairlead.client import Tls
+from fairlead.client_connection import tls_from_environment
 from fairlead.config import Config, ConfigError, load_config
 
 DEFAULT_ADDRESS = "127.0.0.1:7600"
@@ -23,11 +25,13 @@ class Session:
         address: host:port of its scheduler.
         pid: the process that runs it.
         keys: tenant to API key, of the tenants whose keys are known.
+        ca: file of the CA that its certificate comes from; "" without TLS.
     """
 
     address: str
     pid: int
     keys: dict[str, str] = field(default_factory=dict[str, str])
+    ca: str = ""
 
 
 def session_file() -> Path:
@@ -71,11 +75,16 @@ def known_keys(config: Config) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Access:
-    """Whom to ask, and as whom."""
+    """Whom to ask, as whom, and how.
+
+    Attributes:
+        tls: None: as the environment says, else plain text to this machine.
+    """
 
     address: str
     keys: dict[str, str]
     explicit_key: str | None = None
+    tls: Tls | None = None
 
     def key(self, tenant: str | None, *, operator: bool = False) -> str:
         """The key to use: the one given, else that of `tenant`, else of the first tenant that fits.
@@ -113,7 +122,26 @@ def find_access(address: str | None, key: str | None, config_path: Path | None) 
         chosen = reachable(config.scheduler.listen)
     if chosen is None:
         chosen = session.address if session else DEFAULT_ADDRESS
-    return Access(chosen, keys, key or os.environ.get(KEY_ENV))
+    return Access(chosen, keys, key or os.environ.get(KEY_ENV), find_tls(chosen, config, session))
+
+
+def find_tls(address: str, config: Config | None, session: Session | None) -> Tls | None:
+    """The environment first, then the configuration file, then the suite that runs here, where it is the one asked."""
+    told = tls_from_environment()
+    if told is not None:
+        return told
+    if config is not None and address == reachable(config.scheduler.listen):
+        return suite_tls(config)
+    if session is not None and session.ca and address == session.address:
+        return Tls(session.ca)
+    return None
+
+
+def suite_tls(config: Config) -> Tls | None:
+    """How a client on this machine reaches the scheduler of a configuration; None where it speaks plain text."""
+    if config.security.files("scheduler").certificate is None:
+        return None
+    return Tls(config.security.client_files().ca)
 
 
 def reachable(listen: str) -> str:

@@ -20,11 +20,21 @@ from pydantic import SecretStr
 from fairlead.cli.child import Child
 from fairlead.cli.cores import kept_off, plan_cpus, yield_cpu
 from fairlead.cli.problems import SuiteError
-from fairlead.cli.session import known_keys, reachable
+from fairlead.cli.session import known_keys, reachable, suite_tls
 from fairlead.client import AsyncClient, FairleadError, ModelInfo, Retry
 from fairlead.config import Config, Tenant
 
-SECTIONS = ("SCHEDULER__", "PREDICTOR__", "WORKER__", "DEFAULTS__", "TENANTS", "LOG__", "TELEMETRY__", "CONFIG")
+SECTIONS = (
+    "SCHEDULER__",
+    "PREDICTOR__",
+    "WORKER__",
+    "DEFAULTS__",
+    "TENANTS",
+    "SECURITY__",
+    "LOG__",
+    "TELEMETRY__",
+    "CONFIG",
+)
 POLL_S = 0.2
 
 
@@ -88,6 +98,7 @@ class Suite:
     Attributes:
         address: host:port at which the scheduler is reached, once started.
         keys: tenant to API key, where the key is known.
+        tls: how the scheduler is reached; None: in plain text.
     """
 
     def __init__(self, config: Config, options: SuiteOptions | None = None) -> None:
@@ -95,6 +106,7 @@ class Suite:
         self.options = options or SuiteOptions()
         self.address = ""
         self.keys = known_keys(config)
+        self.tls = suite_tls(config)
         self.scheduler: Child | None = None
         self.predictor: Child | None = None
         self.workers: list[Child] = []
@@ -235,7 +247,7 @@ class Suite:
     async def _wait_models(self) -> list[ModelInfo]:
         """Waits until the scheduler has connected to every worker."""
         key = next(iter(self.keys.values()), None)
-        async with AsyncClient(self.address, key, retry=Retry(attempts=1)) as client:
+        async with AsyncClient(self.address, key, retry=Retry(attempts=1), tls=self.tls) as client:
             end_s = asyncio.get_running_loop().time() + self.options.start_s
             problem = "no worker is connected yet"
             while asyncio.get_running_loop().time() < end_s:

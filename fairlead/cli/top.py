@@ -121,7 +121,7 @@ def _watch(admin: Admin, shown: Shown, refresh_s: float) -> None:
                 before, newest = newest, take(admin, shown)
                 frame, problem = frame_of(newest, before), ""
             except FairleadError as error:
-                problem = explain(error, admin.address)
+                problem = explain(error, admin.address, admin.tls)
 
 
 def turn(shown: Shown, key: str, frame: Frame) -> None:

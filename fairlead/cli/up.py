@@ -14,7 +14,7 @@ import typer
 from fairlead.cli.problems import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, SuiteError, fail
 from fairlead.cli.session import Session, drop_session, save_session
 from fairlead.cli.suite import Suite, SuiteOptions, change, with_demo_tenants
-from fairlead.client import ModelInfo
+from fairlead.client import ModelInfo, Tls
 from fairlead.config import Config, ConfigError, load_config
 
 
@@ -154,7 +154,7 @@ async def _watch(suite: Suite, waiting: asyncio.Task[bool]) -> int:
 
 def announce(suite: Suite, models: list[ModelInfo]) -> None:
     """Prints the ready line, with an example, and writes the session down for the other commands."""
-    save_session(Session(suite.address, os.getpid(), suite.keys))
+    save_session(Session(suite.address, os.getpid(), suite.keys, _absolute(suite.tls)))
     config = suite.config
     tenant = next((name for name in suite.keys if name != "operator"), None)
     workers = f"{config.worker.engine} workers " + ", ".join(worker.address for worker in suite.workers)
@@ -166,3 +166,7 @@ def announce(suite: Suite, models: list[ModelInfo]) -> None:
         f"try: {example}",
         flush=True,
     )
+
+
+def _absolute(tls: Tls | None) -> str:
+    return str(Path(tls.ca).absolute()) if tls is not None and tls.ca is not None else ""

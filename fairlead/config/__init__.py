@@ -10,6 +10,7 @@ from fairlead.config.base import ClassName, ConfigError
 from fairlead.config.credentials import Credential
 from fairlead.config.predictor import PredictorConfig
 from fairlead.config.scheduler import SchedulerConfig
+from fairlead.config.security import CertificateFiles, SecurityConfig, ServiceName
 from fairlead.config.telemetry import LogConfig, PrometheusConfig, TelemetryConfig
 from fairlead.config.tenants import ClassDefaults, Tenant, TenantLimits, TenantSlo
 from fairlead.config.whole import Config, load_config
@@ -24,6 +25,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "PROTOCOL_VERSION",
+    "CertificateFiles",
     "ClassDefaults",
     "ClassName",
     "Config",
@@ -33,6 +35,8 @@ __all__ = [
     "PredictorConfig",
     "PrometheusConfig",
     "SchedulerConfig",
+    "SecurityConfig",
+    "ServiceName",
     "TelemetryConfig",
     "Tenant",
     "TenantLimits",

@@ -16,6 +16,7 @@ from pydantic_settings import (
 from fairlead.config.base import ConfigError
 from fairlead.config.predictor import PredictorConfig
 from fairlead.config.scheduler import SchedulerConfig
+from fairlead.config.security import SecurityConfig
 from fairlead.config.telemetry import LogConfig, TelemetryConfig
 from fairlead.config.tenants import ClassDefaults, Tenant
 from fairlead.config.worker import WorkerConfig
@@ -38,6 +39,8 @@ class Config(BaseSettings):
     """Read by the scheduler."""
     tenants: tuple[Tenant, ...] = ()
     """Read by the scheduler."""
+    security: SecurityConfig = SecurityConfig()
+    """Read by all services."""
     log: LogConfig = LogConfig()
     """Read by all services."""
     telemetry: TelemetryConfig = TelemetryConfig()

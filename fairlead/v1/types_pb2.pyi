@@ -68,6 +68,10 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_SUPERSEDED: _ClassVar[RefusalReason]
     REFUSAL_REASON_LEADS_ALREADY: _ClassVar[RefusalReason]
     REFUSAL_REASON_STOPPING: _ClassVar[RefusalReason]
+    REFUSAL_REASON_CREDENTIALS_DIFFER: _ClassVar[RefusalReason]
+    REFUSAL_REASON_NOT_SCHEDULER: _ClassVar[RefusalReason]
+    REFUSAL_REASON_NO_RULE: _ClassVar[RefusalReason]
+    REFUSAL_REASON_TOO_MANY_CALLS: _ClassVar[RefusalReason]
 SERVICE_CLASS_UNSPECIFIED: ServiceClass
 SERVICE_CLASS_LATENCY_SENSITIVE: ServiceClass
 SERVICE_CLASS_BEST_EFFORT: ServiceClass
@@ -121,6 +125,10 @@ REFUSAL_REASON_STALE_EPOCH: RefusalReason
 REFUSAL_REASON_SUPERSEDED: RefusalReason
 REFUSAL_REASON_LEADS_ALREADY: RefusalReason
 REFUSAL_REASON_STOPPING: RefusalReason
+REFUSAL_REASON_CREDENTIALS_DIFFER: RefusalReason
+REFUSAL_REASON_NOT_SCHEDULER: RefusalReason
+REFUSAL_REASON_NO_RULE: RefusalReason
+REFUSAL_REASON_TOO_MANY_CALLS: RefusalReason
 
 class Slo(_message.Message):
     __slots__ = ("ttft_ms", "tpot_ms", "completion_ms")

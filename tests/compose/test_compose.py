@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.client import Admin, Client, Delta, Finished, Outcome, Unauthenticated
+from fairlead.client import Admin, Client, Delta, Finished, Outcome, Retry, Tls, Unauthenticated, Unavailable
 from tests.compose.compose_project import BUILD_AND_UP_WITHIN_S, Project, need_docker
 from tests.live.foreign_client import build
 from tests.requirements import lacking
@@ -41,15 +41,23 @@ def project() -> Iterator[Project]:
 
 
 @pytest.fixture(scope="module")
+def tls(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """What a client on the host needs to believe the scheduler, got as the documentation says."""
+    path = tmp_path_factory.mktemp("tls") / "ca.crt"
+    path.write_text(project.compose("exec", "-T", "scheduler", "cat", "/var/lib/fairlead/certs/scheduler/ca.crt"))
+    return Tls(path)
+
+
+@pytest.fixture(scope="module")
 def keys(project: Project) -> dict[str, str]:
     """Made by the first start, read as the documentation says."""
     names = ("interactive", "batch", "operator")
     return {name: project.compose("exec", "-T", "scheduler", "fairlead", "keys", name).strip() for name in names}
 
 
-def test_a_stream_from_the_host_needs_a_key_and_is_whole(project: Project, keys: dict[str, str]) -> None:
+def test_a_stream_from_the_host_needs_a_key_and_is_whole(project: Project, keys: dict[str, str], tls: Tls) -> None:
     assert len(set(keys.values())) == 3
-    with Client(project.address, keys["interactive"]) as client:
+    with Client(project.address, keys["interactive"], tls=tls) as client:
         (model,) = client.list_models()
         assert (model.model, model.workers) == ("demo", 2)
         events = list(client.generate("Count from 1 to 20.", service_class="ls", temperature=0, max_tokens=60))
@@ -60,18 +68,19 @@ def test_a_stream_from_the_host_needs_a_key_and_is_whole(project: Project, keys:
     assert sum(delta.token_count for delta in deltas) == last.usage.output_tokens > 0
     assert last.decision.predictor == "encoder"
     assert last.decision.predictions > 0
-    with Client(project.address, "wrong") as stranger, pytest.raises(Unauthenticated):
+    with Client(project.address, "wrong", tls=tls) as stranger, pytest.raises(Unauthenticated):
         stranger.complete("hello")
 
 
-def test_node_streams_from_the_host(project: Project, keys: dict[str, str], tmp_path: Path) -> None:
+def test_node_streams_from_the_host(project: Project, keys: dict[str, str], tls: Tls, tmp_path: Path) -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         lacking("node", "node and npm are not installed (Debian: apt-get install nodejs npm)")
     quiet = ("--no-audit", "--no-fund", "--prefer-offline")
     folder = build("node", tmp_path, ("npm", "ci", *quiet), ("npm", "run", "build"))
     done = subprocess.run(
         ["npm", "--silent", "start"], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "FAIRLEAD_ADDRESS": project.address, "FAIRLEAD_KEY": keys["interactive"]},
+        env={**os.environ, "FAIRLEAD_ADDRESS": project.address, "FAIRLEAD_KEY": keys["interactive"],
+             "FAIRLEAD_CA": str(tls.ca)},
     )  # fmt: skip
     assert "accepted: tenant interactive, model demo" in done.stdout, done.stdout + done.stderr
     assert "finished: OUTCOME_" in done.stdout
@@ -84,6 +93,20 @@ def test_only_the_client_port_is_published(project: Project) -> None:
             for port, hosts in container["NetworkSettings"]["Ports"].items():
                 published += [(service, port, host["HostIp"]) for host in hosts or ()]
     assert published == [("scheduler", "7600/tcp", "127.0.0.1")]
+
+
+def test_no_port_speaks_plain_text_and_no_service_has_the_key_of_the_ca(project: Project, keys: dict[str, str]) -> None:
+    with Client(project.address, keys["batch"], retry=Retry(attempts=1)) as client, pytest.raises(Unavailable):
+        client.list_models()
+    code = "from fairlead.probe import probe; print(probe('{}', '', 3.0))"
+    for address in ("scheduler:7600", "predictor:7601", "worker:7602"):
+        told = project.compose("exec", "-T", "scheduler", "python", "-c", code.format(address))
+        assert "UNAVAILABLE" in told, address
+    for service in ("scheduler", "predictor", "worker"):
+        held = project.compose("exec", "-T", service, "find", "/var/lib/fairlead/certs", "-name", "*.key").split()
+        assert held == [f"/var/lib/fairlead/certs/{service}/tls.key"]
+    shown = project.compose("exec", "-T", "certs", "fairlead", "certs", "show", "--folder", "/var/lib/fairlead/certs")
+    assert "scheduler.fairlead.internal" in shown
 
 
 def test_services_run_without_root_or_a_writable_image(project: Project) -> None:
@@ -115,9 +138,11 @@ def test_an_image_carries_only_what_its_service_runs(project: Project) -> None:
         assert not any("KEY" in line or "TOKEN" in line for line in told["Config"]["Env"])
 
 
-def test_keys_outlive_the_container_and_a_missing_one_is_refused(project: Project, keys: dict[str, str]) -> None:
+def test_keys_outlive_the_container_and_a_missing_one_is_refused(
+    project: Project, keys: dict[str, str], tls: Tls
+) -> None:
     project.compose("up", "--wait", "--force-recreate", "--no-deps", "scheduler", within_s=120)
-    with Client(project.address, keys["batch"]) as client:
+    with Client(project.address, keys["batch"], tls=tls) as client:
         assert client.complete("List 5 animals.", max_tokens=30).outcome.complete
     bare = ("run", "--rm", "--network", "none", "--read-only", "fairlead-scheduler:test", "--config")
     config = "tenants: [{name: chat, key_file: /run/secrets/chat}]"
@@ -136,12 +161,12 @@ def test_gpu_profile_without_a_driver_says_so(project: Project) -> None:
     assert "leave `--profile gpu` out to serve on CPUs" in said
 
 
-def test_a_worker_killed_in_mid_answer_ends_every_stream_well(project: Project, keys: dict[str, str]) -> None:
+def test_a_worker_killed_in_mid_answer_ends_every_stream_well(project: Project, keys: dict[str, str], tls: Tls) -> None:
     streaming = threading.Semaphore(0)
 
     def ask(number: int) -> tuple[Finished, list[int]]:
         tokens: list[int] = []
-        with Client(project.address, keys["batch" if number % 2 else "interactive"]) as client:
+        with Client(project.address, keys["batch" if number % 2 else "interactive"], tls=tls) as client:
             prompt = f"Tell story {number}."
             for event in client.generate(
                 prompt, max_tokens=LONG_TOKENS, min_tokens=LONG_TOKENS, ignore_eos=True, temperature=0
@@ -170,9 +195,9 @@ def test_a_worker_killed_in_mid_answer_ends_every_stream_well(project: Project, 
     assert moved, "no answer was on the worker that was killed"
     whole = sum(last.outcome is Outcome.LENGTH for last, _ in ended)
     print(f"\n{len(moved)} of {AT_ONCE} answers lost their worker; {whole} of {AT_ONCE} were whole")
-    with Client(project.address, keys["interactive"]) as client:
+    with Client(project.address, keys["interactive"], tls=tls) as client:
         assert client.complete("List 5 animals.", max_tokens=30).outcome.complete
-    admin = Admin(project.address, keys["operator"])
+    admin = Admin(project.address, keys["operator"], tls=tls)
     try:
         assert sum(worker.connected for worker in admin.status().workers) == 1
     finally:
@@ -180,6 +205,6 @@ def test_a_worker_killed_in_mid_answer_ends_every_stream_well(project: Project, 
 
 
 def test_down_leaves_nothing(project: Project) -> None:
-    assert len(project.left()["containers"]) == 4
+    assert len(project.left()["containers"]) == 5
     project.compose("down", "--volumes", "--timeout", "20")
     assert project.left() == {"containers": [], "networks": [], "volumes": []}

@@ -16,8 +16,17 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
-from fairlead.client import Admin, AsyncClient, Completion, Retry
-from fairlead.config import ClassDefaults, Config, PredictorConfig, SchedulerConfig, Tenant, WorkerConfig
+from fairlead.cli.session import suite_tls
+from fairlead.client import Admin, AsyncClient, Completion, Retry, Tls
+from fairlead.config import (
+    ClassDefaults,
+    Config,
+    PredictorConfig,
+    SchedulerConfig,
+    SecurityConfig,
+    Tenant,
+    WorkerConfig,
+)
 from fairlead.rpc import make_channel
 from fairlead.v1 import admin_pb2, inference_pb2_grpc
 from predictor_svc.predictors.base import open_predictor
@@ -54,17 +63,20 @@ class Suite:
     workers: list[WorkerHost]
     predictor: PredictorHost | None
     clients: dict[str, AsyncClient] = field(default_factory=dict)
+    tls: Tls | None = None
 
     def client(self, tenant: str = "alice") -> AsyncClient:
         """A client that tries nothing again, so that every refusal is seen."""
         if tenant not in self.clients:
-            self.clients[tenant] = AsyncClient(self.scheduler.address, f"{tenant}-key", retry=Retry(attempts=1))
+            self.clients[tenant] = AsyncClient(
+                self.scheduler.address, f"{tenant}-key", retry=Retry(attempts=1), tls=self.tls
+            )
         return self.clients[tenant]
 
     @asynccontextmanager
     async def stub(self) -> AsyncIterator[inference_pb2_grpc.InferenceServiceAsyncStub]:
         """The bare stub, for what a well-behaved client would not do."""
-        async with make_channel(self.scheduler.address) as channel:
+        async with make_channel(self.scheduler.address, self.tls) as channel:
             yield inference_pb2_grpc.InferenceServiceStub(channel)
 
     async def status(self) -> admin_pb2.GetStatusResponse:
@@ -72,7 +84,7 @@ class Suite:
 
     async def admin(self, call: Callable[..., Any], *args: Any, key: str = "op-key", **kwargs: Any) -> Any:
         """Calls the blocking admin client beside the event loop."""
-        client = Admin(self.scheduler.address, key)
+        client = Admin(self.scheduler.address, key, tls=self.tls)
         try:
             return await asyncio.to_thread(call, client, *args, **kwargs)
         finally:
@@ -103,8 +115,8 @@ async def until(true: Callable[[], bool], what: str) -> None:
 
 
 @asynccontextmanager
-async def running_worker(config: WorkerConfig) -> AsyncIterator[WorkerHost]:
-    worker = WorkerHost(config, make_engine(config))
+async def running_worker(config: WorkerConfig, security: SecurityConfig | None = None) -> AsyncIterator[WorkerHost]:
+    worker = WorkerHost(config, make_engine(config), security=security)
     await worker.start()
     try:
         yield worker
@@ -113,9 +125,9 @@ async def running_worker(config: WorkerConfig) -> AsyncIterator[WorkerHost]:
 
 
 @asynccontextmanager
-async def running_predictor(name: str) -> AsyncIterator[PredictorHost]:
+async def running_predictor(name: str, security: SecurityConfig | None = None) -> AsyncIterator[PredictorHost]:
     config = PredictorConfig(listen="127.0.0.1:0", predictor=name)
-    predictor = PredictorHost(config, open_predictor(config))
+    predictor = PredictorHost(config, open_predictor(config), security=security)
     await predictor.start()
     try:
         yield predictor
@@ -133,6 +145,8 @@ async def running_suite(
     addresses: list[str] | None = None,
     defaults: ClassDefaults | None = None,
     patience: Patience = QUICK,
+    security: SecurityConfig | None = None,
+    tenants: tuple[Tenant, ...] = TENANTS,
     **scheduler: Any,
 ) -> AsyncIterator[Suite]:
     """Everything started and connected; ended in order whatever the test does.
@@ -141,8 +155,8 @@ async def running_suite(
     """
     async with AsyncExitStack() as stack:
         configs = workers if isinstance(workers, list) else [worker_config() for _ in range(workers)]
-        hosts = [await stack.enter_async_context(running_worker(config)) for config in configs]
-        there = await stack.enter_async_context(running_predictor(predictor)) if predictor else None
+        hosts = [await stack.enter_async_context(running_worker(config, security)) for config in configs]
+        there = await stack.enter_async_context(running_predictor(predictor, security)) if predictor else None
         section = SchedulerConfig.model_validate(
             {
                 "listen": "127.0.0.1:0",
@@ -152,10 +166,15 @@ async def running_suite(
                 **scheduler,
             }
         )
-        config = Config(scheduler=section, defaults=defaults or ClassDefaults(), tenants=TENANTS)
+        config = Config(
+            scheduler=section,
+            defaults=defaults or ClassDefaults(),
+            tenants=tenants,
+            security=security or SecurityConfig(),
+        )
         host = SchedulerHost(config, patience=patience)
         await host.start()
-        suite = Suite(host, hosts, there)
+        suite = Suite(host, hosts, there, tls=suite_tls(config))
         try:
             await suite.connected(len(hosts))
             if there is not None:

@@ -30,6 +30,7 @@ from tests.live.scheduler_suite import (
     worker_config,
     worker_section,
 )
+from tests.open_gate import OPEN
 
 pytestmark = pytest.mark.live
 LONG: dict[str, Any] = {"max_tokens": 800, "ignore_eos": True, "timeout_s": 60.0}
@@ -250,7 +251,7 @@ class OtherRelease(worker_pb2_grpc.WorkerServiceServicer):
 
 @asynccontextmanager
 async def serving(add: Any, servicer: Any) -> AsyncIterator[Server]:
-    server = make_server("127.0.0.1:0", [], port_setting="test")
+    server = make_server("127.0.0.1:0", [], port_setting="test", gate=OPEN)
     add(servicer, server.server)
     await server.start()
     try:

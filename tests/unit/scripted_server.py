@@ -11,6 +11,7 @@ import grpc
 from fairlead.rpc import Refusal, Server, ServicerContext, make_server, refuse
 from fairlead.v1 import inference_pb2 as inference
 from fairlead.v1 import inference_pb2_grpc, types_pb2
+from tests.open_gate import OPEN
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Scripted(inference_pb2_grpc.InferenceServiceServicer):
 
 async def serve(servicer: Scripted) -> Server:
     """Starts it on a free port."""
-    server = make_server("127.0.0.1:0", [], port_setting="test")
+    server = make_server("127.0.0.1:0", [], port_setting="test", gate=OPEN)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server.server)
     await server.start()
     return server

@@ -1,8 +1,9 @@
 // What a program needs around the contract: a typed client, the key on each call, events one by one, typed errors.
 import {
-  type Client, type ClientReadableStream, type ServiceError, Metadata, credentials, loadPackageDefinition, status,
+  type ChannelCredentials, type Client, type ClientReadableStream, type ServiceError, Metadata, credentials, loadPackageDefinition, status,
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { ProtoGrpcType as DetailTypes } from "../generated/error_details.js";
 import type { InferenceServiceClient } from "../generated/fairlead/v1/InferenceService.js";
@@ -21,8 +22,17 @@ const loaded = loadPackageDefinition(
 ) as unknown as InferenceTypes & StatusTypes & DetailTypes;
 const rpc = loaded.google.rpc as StatusTypes["google"]["rpc"] & DetailTypes["google"]["rpc"];
 
+// TLS where FAIRLEAD_CA names the CA of the scheduler's certificate (a PEM file), with a certificate of one's own where
+// FAIRLEAD_CERT and FAIRLEAD_CERT_KEY name one; else plain text, which is for the same machine alone.
+function fromEnvironment(): ChannelCredentials {
+  const file = (variable: string) => (process.env[variable] ? readFileSync(process.env[variable]!) : null);
+  const ca = file("FAIRLEAD_CA");
+  if (ca === null) return credentials.createInsecure();
+  return credentials.createSsl(ca, file("FAIRLEAD_CERT_KEY"), file("FAIRLEAD_CERT"));
+}
+
 export function connect(address: string): InferenceServiceClient & Client {
-  return new loaded.fairlead.v1.InferenceService(address, credentials.createInsecure(), {
+  return new loaded.fairlead.v1.InferenceService(address, fromEnvironment(), {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.keepalive_time_ms": 10_000, // the server refuses pings that come more often than each 5 s

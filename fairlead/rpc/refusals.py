@@ -1,12 +1,11 @@
-"""gRPC servers, channels and typed refusals, the same for every service.
+"""Typed refusals: raised anywhere in a handler, told to the client as a status with standard details.
 
-A refusal is a `Refusal` raised anywhere in a handler; `refuse` turns it into a status with standard details
-(`google.rpc.BadRequest`, `QuotaFailure`, `RetryInfo`) that a client of any language can read.
+`refuse` turns a `Refusal` into a status with `google.rpc.BadRequest`, `QuotaFailure` or `RetryInfo`, which a client of
+any language can read; `read_details` reads it back.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
@@ -16,39 +15,11 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from fairlead.config import MAX_MESSAGE_BYTES
-from fairlead.event_loop import ease_grpc
 from fairlead.v1 import types_pb2
 
 ServicerContext: TypeAlias = "aio.ServicerContext[Any, Any]"
-
-# Keep-alive that finds a dead peer in about 20 s; "min_ping_interval" is the server's name for what it tolerates
-# (a similarly named "recv" key does not exist and would be silently ignored).
-_SHARED_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-)
-SERVER_OPTIONS = (
-    *_SHARED_OPTIONS,
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.max_concurrent_streams", 4096),
-    ("grpc.max_metadata_size", 16 * 1024),
-    ("grpc.so_reuseport", 0),
-)
-CHANNEL_OPTIONS = (
-    *_SHARED_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 3_000),
-)
 
 
 @dataclass
@@ -158,80 +129,3 @@ def read_details(error: grpc.RpcError) -> ErrorDetails:
         elif packed.Unpack(exhausted):
             quota = exhausted.violations[0].description
     return ErrorDetails(reason, fields, retry_after_ms, quota)
-
-
-class PortTaken(Exception):
-    """The address can't be listened on; the message says which and what to do."""
-
-
-@dataclass
-class Server:
-    """A gRPC server with health and reflection.
-
-    Attributes:
-        server: the underlying aio server, already bound, not started.
-        health: set a service's status by its full name.
-        address: host:port really bound (port 0 becomes the port that was given).
-    """
-
-    server: aio.Server
-    health: HealthServicer
-    address: str
-
-    async def start(self, *services: str) -> None:
-        """Starts it and reports `services` (full names) and "" as SERVING."""
-        await self.server.start()
-        for service in ("", *services):
-            await self.set_serving(service, True)
-
-    async def set_serving(self, service: str, serving: bool) -> None:
-        """Sets what the health service says of `service`."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self.health.set(service, status)
-
-    async def stop(self, grace_s: float) -> None:
-        """Says NOT_SERVING, then waits at most `grace_s` for calls in flight."""
-        await self.health.enter_graceful_shutdown()
-        await self.server.stop(grace_s)
-
-
-def make_server(listen: str, services: Sequence[str], *, port_setting: str) -> Server:
-    """Binds a server; add servicers to `.server`, then `start`.
-
-    Args:
-        listen: host:port; port 0 takes a free one.
-        services: full names for reflection.
-        port_setting: the configuration field that `listen` came from, named in the error.
-
-    Raises:
-        PortTaken: the address is in use or not ours.
-    """
-    ease_grpc()
-    server = aio.server(options=SERVER_OPTIONS)
-    health_servicer = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection(
-        (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME), server
-    )
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise PortTaken(
-            f"{port_setting}: cannot listen on {listen} (in use?); stop what holds it or set another address"
-        )
-    return Server(server, health_servicer, f"{listen.rpartition(':')[0]}:{port}")
-
-
-def make_channel(address: str) -> aio.Channel:
-    """An asyncio channel with our keep-alive and message bounds."""
-    ease_grpc()
-    return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
