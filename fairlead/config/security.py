@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from fairlead.config.base import Count, Positive, Section
 
 ServiceName = Literal["scheduler", "predictor", "worker"]
-PeerName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+PeerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")]
 
 
 class CertificateFiles(Section):

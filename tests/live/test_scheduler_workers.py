@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fairlead.client import Admin, Completion, Delta, Event, Finished, Outcome, Unavailable
-from fairlead.config import PROTOCOL_VERSION
+from fairlead.config import PROTOCOL_VERSION, SecurityConfig
 from fairlead.rpc import Server, ServicerContext, free_port, make_server
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2, worker_pb2, worker_pb2_grpc
 from scheduler_svc.worker_link import Patience
@@ -192,7 +192,8 @@ async def test_a_name_stands_for_its_workers(tmp_path: Path) -> None:
     async with running_worker(worker_config()) as worker:
         port = worker.address.rpartition(":")[2]
         names = [f"dns:///localhost:{port}", "dns:///no-such-host.invalid:1"]
-        async with running_suite(tmp_path, workers=0, addresses=names, resolve_every_s=0.1) as suite:
+        anywhere = SecurityConfig(allow_insecure=True)
+        async with running_suite(tmp_path, workers=0, addresses=names, resolve_every_s=0.1, security=anywhere) as suite:
             await suite.connected(1)
             check_whole("by name", await suite.client().complete("by name"))
             await problem_says(suite, names[1], "can't be resolved")
