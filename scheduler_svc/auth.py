@@ -1,4 +1,4 @@
-"""Who is asking: the tenant that a bearer key belongs to, and nothing else of a request.
+"""Who is asking: the tenant that a bearer key or a client certificate belongs to, and nothing else of a request.
 
 Every call goes through here, so a tenant that is disabled, or whose key was replaced, is refused from its next call on.
 """
@@ -6,13 +6,13 @@ Every call goes through here, so a tenant that is disabled, or whose key was rep
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import grpc
 
 from fairlead.config import Tenant
-from fairlead.rpc import Refusal, ServicerContext
+from fairlead.rpc import Refusal, ServicerContext, certificate_names
 from scheduler_svc.tenants.entries import Key
 from scheduler_svc.tenants.registry import TenantRegistry
 
@@ -24,7 +24,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 class Authenticator:
-    """Finds tenants by key.
+    """Finds tenants by key, or by the names in the certificate that their client showed.
 
     Args:
         registry: of the tenants in force.
@@ -57,9 +57,33 @@ class Authenticator:
             raise _not_now(key, now_s)
         return admitted(tenant)
 
+    def tenant_with(self, metadata: Metadata, certificate: Sequence[str]) -> Tenant:
+        """The tenant of a key, of the names in a certificate, or of both where they agree.
+
+        A certificate that stands for no tenant says nothing: then the key alone counts.
+
+        Raises:
+            Refusal: as `tenant_of`; UNAUTHENTICATED where key and certificate, or two names, are of different tenants.
+        """
+        found = {tenant.name: tenant for name in certificate if (tenant := self._registry.by_certificate(name))}
+        if not found:
+            return self.tenant_of(metadata)
+        given = list(metadata)
+        if any(name == "authorization" for name, _ in given):
+            by_key = self.tenant_of(given)
+            found[by_key.name] = by_key
+        if len(found) > 1:
+            raise Refusal(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "the key and the client certificate are of different tenants; use those of one",
+                reason="CREDENTIALS_DIFFER",
+            )
+        return admitted(next(iter(found.values())))
+
     def caller(self, context: ServicerContext) -> Tenant:
         """The tenant that makes this call. Raises Refusal."""
-        return self.tenant_of(context.invocation_metadata() or ())  # pyright: ignore[reportArgumentType]
+        metadata: Metadata = context.invocation_metadata() or ()  # pyright: ignore[reportAssignmentType]
+        return self.tenant_with(metadata, certificate_names(context))
 
     def operator(self, context: ServicerContext) -> Tenant:
         """The operator that makes this call. Raises Refusal (PERMISSION_DENIED for any other tenant)."""
