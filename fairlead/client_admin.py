@@ -45,6 +45,10 @@ class Admin(TenantCalls):
         )  # fmt: skip
 
     @property
+    def _stub(self) -> admin_pb2_grpc.AdminServiceStub:
+        return self._connection.stub()
+
+    @property
     def tls(self) -> Tls | None:
         """How it is reached; None: in plain text."""
         return self._connection.tls
@@ -57,18 +61,14 @@ class Admin(TenantCalls):
     def status(self) -> admin.GetStatusResponse:
         """Workers, classes, predictor and policy as they are now. Raises FairleadError."""
         try:
-            return self._connection.stub().GetStatus(
-                admin.GetStatusRequest(), metadata=self._metadata, timeout=TIMEOUT_S
-            )
+            return self._stub.GetStatus(admin.GetStatusRequest(), metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
 
     def policies(self) -> list[admin.PolicyInfo]:
         """Every policy that can be set. Raises FairleadError."""
         try:
-            answer = self._connection.stub().ListPolicies(
-                admin.ListPoliciesRequest(), metadata=self._metadata, timeout=TIMEOUT_S
-            )
+            answer = self._stub.ListPolicies(admin.ListPoliciesRequest(), metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
         return list(answer.policies)
@@ -98,9 +98,7 @@ class Admin(TenantCalls):
         )  # fmt: skip
         message = admin.SetPolicyRequest(policy=policy, settings=settings)
         try:
-            return (
-                self._connection.stub().SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy
-            )
+            return self._stub.SetPolicy(message, metadata=self._metadata, timeout=TIMEOUT_S).previous_policy
         except grpc.RpcError as error:
             raise error_from(error) from None
 
@@ -114,7 +112,7 @@ class Admin(TenantCalls):
         """
         message = admin.WhyRequest(request_id=request_id, tenant=tenant or "")
         try:
-            return self._connection.stub().Why(message, metadata=self._metadata, timeout=TIMEOUT_S)
+            return self._stub.Why(message, metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
 
@@ -143,7 +141,7 @@ class Admin(TenantCalls):
             service_class=_CLASSES[service_class],
         )  # fmt: skip
         try:
-            return self._connection.stub().ListRequests(message, metadata=self._metadata, timeout=TIMEOUT_S)
+            return self._stub.ListRequests(message, metadata=self._metadata, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             raise error_from(error) from None
 

@@ -25,8 +25,12 @@ class TenantCalls:
     Every call raises FairleadError: `InvalidRequest` names the field, `Conflict` asks to read the tenant again.
     """
 
-    _stub: admin_pb2_grpc.AdminServiceStub
     _metadata: tuple[tuple[str, str | bytes], ...]
+
+    @property
+    def _stub(self) -> admin_pb2_grpc.AdminServiceStub:
+        """For the next call."""
+        raise NotImplementedError
 
     def tenant(self, name: str) -> tenants.Tenant:
         """One tenant as it is now."""
