@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
+from fairlead.rpc import Refusal, ServicerContext, invalid
 from fairlead.telemetry import get_logger
 from fairlead.v1 import admin_pb2
 from scheduler_svc.auth import Authenticator
@@ -105,13 +105,13 @@ class AdminService(TenantRpcs):
             settings = overlaid(request.policy, request.settings, self._settings, self._options)
             core.make_policy(request.policy, settings)
         except BadOption as error:
-            await refuse(context, invalid("settings.options", str(error)))
+            await self._refuse(context, invalid("settings.options", str(error)))
         except BadChoice as error:
-            await refuse(context, invalid(f"settings.choices.{error.setting}", str(error)))
+            await self._refuse(context, invalid(f"settings.choices.{error.setting}", str(error)))
         except PolicyError as error:
-            await refuse(context, invalid("policy", str(error)))
+            await self._refuse(context, invalid("policy", str(error)))
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         self._shell.handle(PolicyChanged(request.policy, settings))
         self._log.info("policy set", policy=request.policy, previous=previous, by=caller.name)
         await self._written_down(caller, "SetPolicy", {"policy": (previous, request.policy)})
@@ -137,7 +137,7 @@ class AdminService(TenantRpcs):
         """Takes nothing new from now on; waits at most `timeout_ms` (absent: not at all) for what lives."""
         caller = await self._operator(context)
         if not 0 <= request.timeout_ms <= MAX_WAIT_MS:  # NaN is not
-            await refuse(context, invalid("timeout_ms", f"must be 0 to {MAX_WAIT_MS:.0f}"))
+            await self._refuse(context, invalid("timeout_ms", f"must be 0 to {MAX_WAIT_MS:.0f}"))
         self._shell.drain()
         self._log.info("draining", live=len(self._shell.book.live), by=caller.name)
         await self._written_down(caller, "DrainScheduler", {"draining": (False, True)})
@@ -149,7 +149,7 @@ class AdminService(TenantRpcs):
         try:
             record = find_record(request, self._shell.book, self._records)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         return self._teller.why(record, self._shell.clock_ms())
 
     async def ListRequests(
@@ -160,7 +160,7 @@ class AdminService(TenantRpcs):
         try:
             return await self._live.page(request, self._shell.clock_ms())
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
 
     def _worker(self, link: WorkerLink) -> admin_pb2.WorkerStatus:
         status = admin_pb2.WorkerStatus(

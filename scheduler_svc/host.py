@@ -211,6 +211,8 @@ class SchedulerHost:
     def _not_let_in(self, method: str, refusal: Refusal) -> None:
         if method == service.GENERATE:
             self._told.not_let_in(refusal)
+        else:
+            self._told.call_refused("admin" if f"/{admin.SERVICE}/" in method else "inference", refusal)
 
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain."""

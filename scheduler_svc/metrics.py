@@ -54,6 +54,7 @@ class SchedulerMetrics:
         self._meter = meter
         self.tenant_labels = self._tenant = tenants
         self._clamped: Counter[str] = Counter()
+        self._calls_refused: Counter[tuple[str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._offered: Counter[tuple[str, str]] = Counter()
         self._met: Counter[tuple[str, str]] = Counter()
@@ -87,6 +88,10 @@ class SchedulerMetrics:
     def accepted(self, tenant: str, latency_sensitive: bool, prompt_tokens: int) -> None:
         """A request was accepted."""
         self._prompt_tokens[self._labels(tenant, latency_sensitive)] += prompt_tokens
+
+    def call_refused(self, service: str, reason: str) -> None:
+        """A call that asked for no new answer was refused."""
+        self._calls_refused[service, reason] += 1
 
     def clamped(self, tenant: str) -> None:
         """A request asked for a class beyond its tenant's right."""
@@ -209,6 +214,13 @@ class SchedulerMetrics:
         counter(
             meter, "fairlead.requests.refused", "{request}", "Requests refused, by reason.",
             lambda: named(self._refused, "reason"),
+        )  # fmt: skip
+        counter(
+            meter, "fairlead.calls.refused", "{call}", "Calls refused that asked for no new answer, by reason.",
+            lambda: [
+                (number, {"service": service, "reason": reason})
+                for (service, reason), number in list(self._calls_refused.items())
+            ],
         )  # fmt: skip
         counter(
             meter, "fairlead.requests.clamped", "{request}", "Requests that asked for a class beyond their right.",

@@ -6,7 +6,7 @@ call, `streams.py` is a client's stream of one request, `requests.py` finds requ
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 
@@ -50,7 +50,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             known = self._find(request.request_id, context)
             stream = self._open(known, request.from_token, context)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         await self._send(stream, inference_pb2.AttachResponse, context)
 
     async def Cancel(
@@ -60,7 +60,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         try:
             known = self._find(request.request_id, context)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         live = known.finished is None
         self._shell.cancel(known, Outcome.CANCELLED_BY_CLIENT, "its client cancelled it")
         return inference_pb2.CancelResponse(cancelled=live)
@@ -74,7 +74,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         try:
             self._authenticator.caller(context)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         models = [
             inference_pb2.ModelInfo(
                 model=model, max_context_tokens=min(link.context_tokens for link in links), workers=len(links)
@@ -97,7 +97,12 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         finally:
             self._shell.detach(stream)
         if stream.cut is not None:
-            await refuse(context, stream.cut)
+            await self._refuse(context, stream.cut)
+
+    async def _refuse(self, context: ServicerContext, refusal: Refusal) -> NoReturn:
+        """Ends a call that asks for nothing new, and counts it."""
+        self._shell.telemetry.call_refused("inference", refusal)
+        await refuse(context, refusal)
 
     def _find(self, request_id: str, context: ServicerContext) -> Request:
         """A request of the calling tenant. Raises Refusal; another tenant's request is as unknown as none."""

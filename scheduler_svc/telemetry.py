@@ -137,6 +137,11 @@ class SchedulerTelemetry:
             self.metrics.refused(UNKNOWN_TENANT, reason, latency_sensitive=False)
         self._log.debug("call refused", reason=reason)
 
+    def call_refused(self, service: str, refusal: Refusal) -> None:
+        """Another call than Generate was refused, or a stream of a request that goes on was cut."""
+        if self.metrics is not None:
+            self.metrics.call_refused(service, reason_of(refusal))
+
     def placed(self, request: Request, attempt: int, worker_id: str) -> None:
         """A request was given to a worker."""
         if request.trace is not None:

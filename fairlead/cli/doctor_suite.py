@@ -16,6 +16,7 @@ from fairlead.cli.session import Access, load_session
 from fairlead.client import Admin, Client, FairleadError, InsecureAddress, PermissionDenied, Retry, Tls, Unauthenticated
 from fairlead.client_connection import chosen_tls
 from fairlead.config import Config, ConfigError
+from fairlead.config.tenants_file import load_tenants
 from fairlead.probe import ProbeTls, probe
 from fairlead.tls_diagnosis import diagnose
 from fairlead.v1 import admin_pb2
@@ -43,17 +44,24 @@ def suite_checks(access: Access, *, asked: bool) -> list[tuple[str, Check]]:
 
 def tenants(config: Config) -> Iterator[Finding]:
     """Whether each tenant's credential can be read."""
-    if not config.tenants:
+    path, filed = config.scheduler.tenants_file, ()
+    if path is not None:
+        try:
+            filed = load_tenants(path)
+        except ConfigError as error:
+            yield Finding("tenants", State.FAIL, str(error), "mend it; a running scheduler keeps what was in force")
+            return
+    if not config.tenants and not filed:
         yield Finding("tenants", State.NOTE, "none is configured: `fairlead up` makes three with keys of their own")
         return
-    for tenant in config.tenants:
+    for tenant in (*config.tenants, *filed):
         try:
             for credential in tenant.all_credentials():
                 credential.digest_of(tenant.name)
         except ConfigError as error:
             yield Finding("tenants", State.FAIL, str(error), "set it, or name the key in another way")
             return
-    yield Finding("tenants", State.OK, f"{len(config.tenants)} configured, every credential can be read")
+    yield Finding("tenants", State.OK, f"{len(config.tenants) + len(filed)} configured, every credential can be read")
 
 
 def model(engine: str, name: str) -> Iterator[Finding]:

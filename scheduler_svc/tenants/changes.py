@@ -21,8 +21,7 @@ from fairlead.rpc import Refusal, invalid
 from fairlead.telemetry import get_logger
 from scheduler_svc.tenants.audit import AuditLog
 from scheduler_svc.tenants.entries import Entry, Origin, settings_of
-from scheduler_svc.tenants.merging import Merged
-from scheduler_svc.tenants.registry import TenantRegistry
+from scheduler_svc.tenants.registry import TenantRegistry, View
 from scheduler_svc.tenants.store import Record, Records, StoredKey, TenantStore
 
 MAX_TENANTS = 10_000
@@ -184,17 +183,17 @@ class TenantChanges:
         records = {**self._registry.records, record.name: record}
         before = self._registry.get(record.name)
         try:
-            merged = await asyncio.to_thread(self._registry.merged, records=records)
+            view = await asyncio.to_thread(self._registry.merged, records=records)
         except ConfigError as error:
             raise invalid("tenant", str(error)) from None
-        after = merged.entries[record.name]
-        self._check_operator_left(merged)
-        await self._keep(caller, action, records, merged, before, after)
+        after = view.entries[record.name]
+        self._check_operator_left(view)
+        await self._keep(caller, action, records, view, before, after)
         self._log.info("tenant changed", action=action, tenant=record.name, by=caller.name)
         return after
 
     async def _keep(
-        self, caller: Caller, action: str, records: Records, merged: Merged, before: Entry | None, after: Entry
+        self, caller: Caller, action: str, records: Records, view: View, before: Entry | None, after: Entry
     ) -> None:
         told: Callable[..., object] = self._audit.append
         at_s, changes = self._registry.wall_s(), differences(before, after)
@@ -209,7 +208,7 @@ class TenantChanges:
                 self._say_failed, at_s, caller, action, after.name, f"not kept: {error.strerror or error}"
             )
             raise _not_kept("tenants", error) from None
-        self._registry.put(merged, records=records)
+        self._registry.put(view, records=records)
 
     def _say_failed(self, at_s: float, caller: Caller, action: str, name: str, problem: str) -> None:
         try:
@@ -217,10 +216,10 @@ class TenantChanges:
         except OSError as error:
             self._log.error("the audit log can't be written", error=repr(error))
 
-    def _check_operator_left(self, merged: Merged) -> None:
+    def _check_operator_left(self, view: View) -> None:
         now_s = self._registry.wall_s()
         could = any(entry.can_operate(now_s) for entry in self._registry.entries())
-        if could and not any(entry.can_operate(now_s) for entry in merged.entries.values()):
+        if could and not any(entry.can_operate(now_s) for entry in view.entries.values()):
             raise Refusal(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "nobody could use the admin service after this; make another operator first",

@@ -6,17 +6,37 @@ import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from fairlead.config import ConfigError, Tenant
 from scheduler_svc.core.types import TenantTerms
 from scheduler_svc.tenants.entries import Entry, Key
-from scheduler_svc.tenants.merging import Merged, merge
+from scheduler_svc.tenants.merging import merge
 from scheduler_svc.tenants.store import Records
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """All tenants at one time, ready to be looked up.
+
+    Attributes:
+        entries: by name, in the order of their sources.
+        hidden: names of configuration and file that operators' own tenants hide.
+        by_key: by keyed hash of a key's digest.
+        by_certificate: by name in client certificates.
+        terms: what the core is told, by name.
+    """
+
+    entries: Mapping[str, Entry]
+    hidden: tuple[str, ...]
+    by_key: Mapping[bytes, tuple[Key, Entry]]
+    by_certificate: Mapping[str, Entry]
+    terms: tuple[TenantTerms, ...]
+
+
 class TenantRegistry:
-    """Holds what `merge` made. Everything but `merged` runs on the event loop.
+    """Holds the view in force. Everything but `merged`, which may take a while, runs on the event loop.
 
     Args:
         config: tenants of the configuration.
@@ -27,7 +47,6 @@ class TenantRegistry:
     Attributes:
         file: tenants of the tenants file that is in force.
         records: what operators changed.
-        hidden: names of configuration and file that operators' own tenants hide.
         lock: held by whoever changes something, from reading what is until it is in force.
 
     Raises:
@@ -45,46 +64,47 @@ class TenantRegistry:
         self.wall_s = wall_s
         self.file: tuple[Tenant, ...] = tuple(file)
         self.records: Records = dict(records or {})
-        self.hidden: tuple[str, ...] = ()
         self.lock = asyncio.Lock()
         self._config = tuple(config)
-        self._entries: dict[str, Entry] = {}
-        self._by_key: dict[bytes, tuple[Key, Entry]] = {}
-        self._by_certificate: dict[str, Entry] = {}
         self._told: list[Callable[[], None]] = []
         # What is looked up is keyed by a secret of this process: how long it takes says nothing about any key.
         self._secret = secrets.token_bytes(32)
-        self.put(self.merged())
+        self._view = self.merged()
 
     # -- found
 
     def get(self, name: str) -> Entry | None:
         """A tenant by name."""
-        return self._entries.get(name)
+        return self._view.entries.get(name)
 
     def names(self) -> list[str]:
         """All of them, in the order of their sources."""
-        return list(self._entries)
+        return list(self._view.entries)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Names of configuration and file that operators' own tenants hide."""
+        return self._view.hidden
 
     def entries(self) -> list[Entry]:
         """All of them, by name."""
-        return [self._entries[name] for name in sorted(self._entries)]
+        return [self._view.entries[name] for name in sorted(self._view.entries)]
 
     def by_key(self, digest: bytes) -> tuple[Key, Tenant] | None:
         """The tenant that has a key with this SHA-256, whether the key counts now or not."""
-        found = self._by_key.get(self._place(digest))
+        found = self._view.by_key.get(self._place(digest))
         if found is None or not hmac.compare_digest(found[0].digest, digest):
             return None
         return found[0], found[1].tenant
 
     def by_certificate(self, name: str) -> Tenant | None:
         """The tenant for which this name in a client certificate stands, disabled or not."""
-        found = self._by_certificate.get(name)
+        found = self._view.by_certificate.get(name)
         return None if found is None else found.tenant
 
     def terms(self) -> tuple[TenantTerms, ...]:
         """What the core is told."""
-        return tuple(entry.terms() for entry in self.entries())
+        return self._view.terms
 
     # -- changed
 
@@ -92,28 +112,28 @@ class TenantRegistry:
         """Calls `tell` after each change."""
         self._told.append(tell)
 
-    def merged(self, *, file: Iterable[Tenant] | None = None, records: Records | None = None) -> Merged:
+    def merged(self, *, file: Iterable[Tenant] | None = None, records: Records | None = None) -> View:
         """What would be in force with these; reads key files. Raises ConfigError, also where nobody would be left."""
         merged = merge(self._config, self.file if file is None else file, self.records if records is None else records)
-        if not merged.entries:
+        entries = merged.entries
+        if not entries:
             raise ConfigError(
                 "tenants: none is configured, so nobody could ask; name at least one, e.g. "
                 "`tenants: [{name: me, key_env: FAIRLEAD_KEY, operator: true}]`"
             )
-        return merged
+        return View(
+            entries=entries,
+            hidden=merged.hidden,
+            by_key={self._place(key.digest): (key, entry) for entry in entries.values() for key in entry.keys},
+            by_certificate={name: entry for entry in entries.values() for name in entry.tenant.certificate_names},
+            terms=tuple(entries[name].terms() for name in sorted(entries)),
+        )
 
-    def put(self, merged: Merged, *, file: Sequence[Tenant] | None = None, records: Records | None = None) -> None:
+    def put(self, view: View, *, file: Sequence[Tenant] | None = None, records: Records | None = None) -> None:
         """Puts into force what `merged` made of these."""
         self.file = self.file if file is None else tuple(file)
         self.records = self.records if records is None else records
-        self.hidden = merged.hidden
-        self._entries = merged.entries
-        self._by_key = {
-            self._place(key.digest): (key, entry) for entry in merged.entries.values() for key in entry.keys
-        }
-        self._by_certificate = {
-            name: entry for entry in merged.entries.values() for name in entry.tenant.certificate_names
-        }
+        self._view = view
         for tell in self._told:
             tell()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from fairlead.rpc import Refusal, ServicerContext, invalid, refuse
 from fairlead.v1 import admin_pb2_grpc, tenants_pb2
@@ -56,7 +56,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
                 changes.create(caller, name, settings, sha256, with_key=not request.without_key)
             )
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         return tenants_pb2.CreateTenantResponse(tenant=self._message(entry), key=key)
 
     async def GetTenant(
@@ -66,7 +66,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         await self._operator(context)
         entry = self._tenants.registry.get(request.name)
         if entry is None:
-            await refuse(context, unknown_tenant(request.name))
+            await self._refuse(context, unknown_tenant(request.name))
         return tenants_pb2.GetTenantResponse(tenant=self._message(entry))
 
     async def ListTenants(
@@ -77,7 +77,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         try:
             size, after = _page(request.page_size), _after(request.page_token)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         fitting = [
             entry
             for entry in self._tenants.registry.entries()
@@ -99,7 +99,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
             settings = wire.settings_to_update(request.tenant, request.update_mask.paths)
             entry = await changes.to_the_end(changes.update(caller, name, request.etag, settings))
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         return tenants_pb2.UpdateTenantResponse(tenant=self._message(entry))
 
     async def DisableTenant(
@@ -137,7 +137,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
                 changes.rotate(caller, name, request.etag, overlap_s, _sha256(request))
             )
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
         return tenants_pb2.RotateKeyResponse(
             tenant=self._message(entry), key=key, old_keys_until=wire.stamp(until.timestamp())
         )
@@ -150,7 +150,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         try:
             return await self._usage(request)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
 
     async def ListAuditLog(
         self, request: tenants_pb2.ListAuditLogRequest, context: ServicerContext
@@ -160,7 +160,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         try:
             size, before = _page(request.page_size), _before(request.page_token)
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
 
         def read() -> list[tenants_pb2.AuditEntry]:
             fitting = (
@@ -211,7 +211,7 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         try:
             return await changes.to_the_end(changes.set_disabled(caller, _name(name, "name"), etag, disabled))
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
 
     async def _written_down(self, caller: Caller, action: str, changes: dict[str, tuple[Any, Any]]) -> None:
         """Tells the audit log of a change that is made already and must not wait for a full disk."""
@@ -228,7 +228,12 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         try:
             return Caller(self._authenticator.operator(context).name, context.peer())
         except Refusal as refusal:
-            await refuse(context, refusal)
+            await self._refuse(context, refusal)
+
+    async def _refuse(self, context: ServicerContext, refusal: Refusal) -> NoReturn:
+        """Ends the call, and counts it."""
+        self._requests.telemetry.call_refused("admin", refusal)
+        await refuse(context, refusal)
 
     def _message(self, entry: Entry) -> tenants_pb2.Tenant:
         return wire.tenant_message(entry, self._tenants.registry.wall_s())

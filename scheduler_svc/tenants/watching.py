@@ -61,15 +61,15 @@ class FileWatch:
             self._seen = await self._settled()
             try:
                 tenants = await asyncio.to_thread(self._load)
-                merged = await asyncio.to_thread(self._registry.merged, file=tenants)
+                view = await asyncio.to_thread(self._registry.merged, file=tenants)
             except ConfigError as error:
                 self._refused(str(error))
                 return False
             before = {entry.name: entry for entry in self._registry.entries()}
-            self._registry.put(merged, file=tenants)
+            self._registry.put(view, file=tenants)
             self.problem, self.read_s = "", self._registry.wall_s()
             self.reloads["ok"] += 1
-            await self._tell(before, merged.entries)
+            await self._tell(before, view.entries)
             return True
 
     def _load(self) -> tuple[Tenant, ...]:

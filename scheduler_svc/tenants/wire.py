@@ -34,6 +34,14 @@ _PLAIN = {
     "certificate_names": "certificate_names",
     "is_operator": "operator",
 }
+# What a later release has counted may have a name that this one does not know: it is told as unspecified.
+_OUTCOMES = {
+    name.removeprefix("OUTCOME_"): name for name in types_pb2.DESCRIPTOR.enum_types_by_name["Outcome"].values_by_name
+}
+_REASONS = {
+    name.removeprefix("REFUSAL_REASON_"): name
+    for name in types_pb2.DESCRIPTOR.enum_types_by_name["RefusalReason"].values_by_name
+}
 SETTABLE = (*_PLAIN, *_SECTIONS)
 MAX_TIME_S = 253_402_300_799
 """The last second of the year 9999, as Timestamp has it."""
@@ -128,7 +136,7 @@ def usage_message(found: usage.Usage) -> tenants_pb2.TenantUsage:
                 service_class=class_to_wire(kind == "ls"),
                 accepted=of_class.get(usage.ACCEPTED, 0),
                 ended=[
-                    tenants_pb2.RequestCount(outcome=f"OUTCOME_{what.removeprefix(usage.ENDED)}", requests=amount)
+                    tenants_pb2.RequestCount(outcome=_OUTCOMES.get(what.removeprefix(usage.ENDED)), requests=amount)
                     for what, amount in sorted(ended.items())
                 ],
                 input_tokens=of_class.get(usage.INPUT_TOKENS, 0),
@@ -138,7 +146,7 @@ def usage_message(found: usage.Usage) -> tenants_pb2.TenantUsage:
         )
     for (_, what), amount in sorted(found.sums.items()):
         if what.startswith(usage.REFUSED):
-            reason = f"REFUSAL_REASON_{what.removeprefix(usage.REFUSED)}"
+            reason = _REASONS.get(what.removeprefix(usage.REFUSED))
             told.refusals.append(tenants_pb2.RefusalCount(reason=reason, requests=amount))
     return told
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -31,8 +33,17 @@ from fairlead.client import (
     Retry,
     Unauthenticated,
 )
+from fairlead.rpc import REASONS, free_port
 from fairlead.v1 import tenants_pb2, types_pb2
-from tests.live.scheduler_suite import Suite, check_whole, running_process, running_suite, until
+from tests.live.scheduler_suite import (
+    Suite,
+    check_whole,
+    running_process,
+    running_suite,
+    running_worker,
+    until,
+    worker_config,
+)
 
 pytestmark = pytest.mark.live
 LS, BE = types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE, types_pb2.SERVICE_CLASS_BEST_EFFORT
@@ -345,6 +356,57 @@ async def test_usage_is_kept_over_a_restart(tmp_path: Path) -> None:
                 10 * round_,
                 2 * round_,
             )
+
+
+async def test_metrics_tell_of_tenants_clamps_and_refusals_by_the_closed_set(tmp_path: Path) -> None:
+    file, page = tmp_path / "tenants.yaml", f"127.0.0.1:{free_port()}"
+    file.write_text("tenants: []")
+    tenants = [{"name": "op", "key": "op-key", "operator": True}, {"name": "bob", "key": "bob-key", "classes": ["be"]}]
+    async with running_worker(worker_config()) as worker:
+        section = {
+            "listen": "127.0.0.1:0", "workers": [worker.address], "predictor": None,
+            "state_dir": str(tmp_path / "state"), "tenants_file": str(file), "tenants_watch_s": 0.05,
+        }  # fmt: skip
+        telemetry = {"prometheus": {"scheduler": page}}
+        async with running_process(
+            tmp_path, "scheduler_svc", scheduler=section, telemetry=telemetry, tenants=tenants
+        ) as process:
+            async with AsyncClient(process.address, "bob-key", retry=Retry(attempts=20)) as bob:
+                await bob.complete("urgent", service_class="ls", max_tokens=5)
+            async with AsyncClient(process.address, "bob-key", retry=Retry(attempts=1)) as bob:
+                with pytest.raises(InvalidRequest):
+                    await bob.complete("")
+                with pytest.raises(NotFound):
+                    await bob.cancel("nothing")
+            admin = Admin(process.address, "bob-key")
+            with pytest.raises(PermissionDenied):
+                await asyncio.to_thread(admin.status)
+            admin.close()
+            file.write_text("tenants: broken")
+            wanted = (
+                'fairlead_requests_clamped_total{tenant="bob"} 1',
+                'fairlead_requests_refused_total{reason="INVALID_FIELD",tenant="bob"} 1',
+                'fairlead_calls_refused_total{reason="UNKNOWN_REQUEST",service="inference"} 1',
+                'fairlead_calls_refused_total{reason="NOT_OPERATOR",service="admin"} 1',
+                'fairlead_tenants{state="enabled"} 2',
+                'fairlead_tenants_problems{what="file"} 1',
+                'fairlead_tenants_problems{what="usage"} 0',
+                'fairlead_tenants_reloads_total{result="refused"} 1',
+            )
+            async with asyncio.timeout(10):
+                while missing := [line for line in wanted if line not in (text := await _page(page))]:
+                    await asyncio.sleep(0.05)
+                    print(missing)
+    told = set(re.findall(r'refused_total\{reason="([^"]*)"', text))
+    assert told <= REASONS
+
+
+async def _page(address: str) -> str:
+    def read() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+            return re.sub(r"\.0$", "", answer.read().decode(), flags=re.MULTILINE)
+
+    return await asyncio.to_thread(read)
 
 
 # -- the command line
