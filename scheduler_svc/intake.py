@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from itertools import count
 
@@ -161,6 +162,13 @@ class Intake:
                 continue
             try:
                 return await stub.Tokenize(question, timeout=TOKENIZE_WITHIN_S, metadata=link.metadata)
+            except asyncio.CancelledError:
+                # The link to this worker was closed under the call; or it is we who are to end.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+            except aio.UsageError:
+                continue  # closed a moment ago
             except aio.AioRpcError as error:
                 if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
                     raise _passed_on(error) from None
