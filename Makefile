@@ -6,6 +6,7 @@ LOAD ?= 0.9
 REPORT_REQUESTS ?= 1000
 REPORT_SEEDS ?= 3
 
+.PHONY: chaos fuzz soak chaos-live
 .PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-fidelity bench-step-profile report
 .DEFAULT_GOAL := help
 
@@ -21,6 +22,9 @@ demo: setup  ## the main job on real vLLM: fcfs, isrtf and slo side by side (SEE
 	$(PY) -m demo.run_demo --seeds $(SEEDS) --out build/demo
 
 test: setup lint unit live compose-test  ## every check and test, fast ones first
+
+chaos: setup  ## faults at every point in virtual time, all invariants at each event (SEEDS=10000: about 20 minutes)
+	$(PY) -m tests.fault.chaos --seeds $(if $(filter-out 1,$(SEEDS)),$(SEEDS),200) --json build/chaos.json
 
 lint: setup  ## style, types, import contracts, the contract's own rules, stubs and settings page current
 	$(PY) -m ruff check .

@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from typing import TextIO
 
 from fairlead.config import ConfigError
 from scheduler_svc.durable import replace_file
 
 FILE_NAME = "epoch"
+HELD_NAME = "scheduler.pid"
 MAX_EPOCH = 2**63 - 1
 
 
@@ -43,11 +45,61 @@ def next_epoch(state_dir: Path) -> int:
             epoch = _read(path) + 1
             replace_file(path, f"{epoch}\n".encode(), mode=0o644)
     except OSError as error:
-        raise BadEpoch(
-            f"scheduler.state_dir: {state_dir} can't hold the leadership epoch ({error.strerror or error}); "
-            "make it writable or set another folder that outlives restarts"
-        ) from error
+        raise _unusable(state_dir, error) from error
     return epoch
+
+
+def hold_folder(state_dir: Path) -> TextIO:
+    """Keeps the folder for this scheduler until the returned file is closed, or the process ends in whatever way.
+
+    Raises:
+        BadEpoch: another scheduler has it, or it can't be written.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        held = (state_dir / HELD_NAME).open("a+")
+    except OSError as error:
+        raise _unusable(state_dir, error) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.truncate(0)
+        held.write(f"{os.getpid()}\n")
+        held.flush()
+    except BlockingIOError:
+        held.seek(0)
+        pid = held.read(20).strip() or "unknown"
+        held.close()
+        raise BadEpoch(
+            f"scheduler.state_dir: another scheduler (process {pid}) runs with {state_dir}; there is one scheduler for "
+            "all workers: stop that one first, or give this one its own folder and its own workers"
+        ) from None
+    except OSError as error:
+        held.close()
+        raise _unusable(state_dir, error) from error
+    return held
+
+
+def note_epoch(state_dir: Path, epoch: int) -> None:
+    """Another scheduler leads under this epoch: the next one taken here is newer.
+
+    Raises:
+        BadEpoch: as `next_epoch`.
+    """
+    path = state_dir / FILE_NAME
+    try:
+        with (state_dir / f"{FILE_NAME}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _read(path) < epoch < MAX_EPOCH:
+                _write(path, epoch)
+    except OSError as error:
+        raise _unusable(state_dir, error) from error
+
+
+def _unusable(state_dir: Path, error: OSError) -> BadEpoch:
+    return BadEpoch(
+        f"scheduler.state_dir: {state_dir} can't hold the leadership epoch ({error.strerror or error}); "
+        "make it writable or set another folder that outlives restarts"
+    )
 
 
 def _read(path: Path) -> int:

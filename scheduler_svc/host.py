@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from scheduler_svc.core.checks import BadChoice
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import Outcome, TenantsChanged
 from scheduler_svc.decision_log import DecisionLog, LogSettings
-from scheduler_svc.epoch import default_state_dir, next_epoch
+from scheduler_svc.epoch import default_state_dir, hold_folder, next_epoch, note_epoch
 from scheduler_svc.intake import Intake
 from scheduler_svc.names import check_addresses
 from scheduler_svc.plugins import find_placements, find_policies
@@ -100,8 +101,9 @@ class SchedulerHost:
             gate=_gate(authenticator, config.security.max_calls_per_tenant, self._not_let_in),
         )
         self.address = self._server.address
+        self._folder = hold_folder(state_dir)
         epoch = next_epoch(state_dir)
-        leadership = Leadership(secrets.token_hex(8), epoch)
+        leadership = Leadership(secrets.token_hex(8), epoch, newer_seen=functools.partial(note_epoch, state_dir))
         self._telemetry = open_telemetry(config.telemetry, "scheduler", clock_ms)
         names = tenants.registry.names()
         telemetry = self._told = SchedulerTelemetry(self._telemetry, config.telemetry, names, clock_ms, tenants.usage)
@@ -196,6 +198,7 @@ class SchedulerHost:
         await self._telemetry.close()
         if self._decision_log is not None:
             await asyncio.to_thread(self._decision_log.close)
+        self._folder.close()
 
     async def reload(self) -> bool:
         """Reads the tenants file again; whether what is in it is in force."""

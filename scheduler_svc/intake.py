@@ -10,7 +10,7 @@ import grpc
 from grpc import aio
 
 from fairlead.config import ClassDefaults, SchedulerConfig, Tenant
-from fairlead.rpc import Refusal, invalid, read_details
+from fairlead.rpc import Refusal, invalid, is_ending, read_details
 from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
 from scheduler_svc.core.admission import OF_TENANT, AdmissionRefusal
@@ -164,8 +164,7 @@ class Intake:
                 return await stub.Tokenize(question, timeout=TOKENIZE_WITHIN_S, metadata=link.metadata)
             except asyncio.CancelledError:
                 # The link to this worker was closed under the call; or it is we who are to end.
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if is_ending():
                     raise
             except aio.UsageError:
                 continue  # closed a moment ago

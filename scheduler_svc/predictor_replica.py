@@ -12,7 +12,7 @@ from typing import Any
 from grpc import aio
 
 from fairlead.config import PROTOCOL_VERSION, ConfigError
-from fairlead.rpc import InsecureAddress, Outgoing
+from fairlead.rpc import InsecureAddress, Outgoing, is_ending, together
 from fairlead.telemetry import get_logger
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc
 
@@ -115,6 +115,10 @@ class Replica:
             return f"{error.code().name}: {error.details()}"
         except (ConfigError, InsecureAddress) as error:
             return str(error)
+        except asyncio.CancelledError:
+            if is_ending():
+                raise
+            return "the call was cancelled"
         except Exception as error:
             self._log.exception("predictor stream failed", address=self.address)
             return f"an error of the scheduler's own: {error!r}"
@@ -133,18 +137,7 @@ class Replica:
         self.connected, self.problem, self._retry_s = True, "", FIRST_RETRY_S
         self.silent_until_s = 0.0
         self._log.info("predictor connected", address=self.address, predictor=self.predictor)
-        tasks = [
-            asyncio.create_task(work) for work in (self._write(call), self._read(call), self._send_observations(stub))
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            call.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(call, self._read(call), self._write(call), self._send_observations(stub))
         return "it ended the stream"
 
     async def _write(self, call: Any) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from grpc import aio
 
 from fairlead.config import PROTOCOL_VERSION, ConfigError
-from fairlead.rpc import InsecureAddress, Outgoing
+from fairlead.rpc import InsecureAddress, Outgoing, is_ending, together
 from fairlead.telemetry import get_logger
 from fairlead.v1 import worker_pb2, worker_pb2_grpc
 from scheduler_svc.core.types import StepCost, WorkerUp, WorkerUpdated
@@ -55,11 +55,13 @@ class Leadership:
     Attributes:
         scheduler_id, epoch: as workers are told.
         claims: address by incarnation, so that a worker which has two addresses is led at one of them.
+        newer_seen: told of a newer epoch that leads a worker, so that the next start is newer still.
     """
 
     scheduler_id: str
     epoch: int
     claims: dict[str, str] = field(default_factory=dict[str, str])
+    newer_seen: Callable[[int], None] = lambda _epoch: None
 
 
 class _Unusable(Exception):
@@ -138,6 +140,10 @@ class WorkerLink:
             return f"{error.code().name}: {error.details()}"
         except TimeoutError:
             return "it did not answer in time"
+        except asyncio.CancelledError:
+            if is_ending():
+                raise
+            return "the call was cancelled"
         except ValueError as error:
             return f"it sent a malformed message: {error}"
         except Exception as error:
@@ -194,21 +200,13 @@ class WorkerLink:
         self._check(description, name)
         self.description, self.stub = description, stub
         call: Any = stub.Execute(metadata=self.metadata)
-        tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(self._patience.answer_s):
                 leading = await self._lead(call, description)
             self._outbox = Outbox()
-            tasks.append(asyncio.create_task(self._write(call, self._outbox)))
-            tasks.append(asyncio.create_task(self._read(call, name, leading)))
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await together(call, self._read(call, name, leading), self._write(call, self._outbox))
         finally:
-            for task in tasks:
-                task.cancel()
             call.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _check(self, description: worker_pb2.WorkerServiceDescribeResponse, name: str) -> None:
         theirs = description.protocol_version
@@ -216,6 +214,12 @@ class WorkerLink:
             raise _Unusable(
                 f"worker {description.worker_id!r} speaks protocol version {theirs}, this scheduler "
                 f"{PROTOCOL_VERSION}; run the same release on both"
+            )
+        if description.leader_epoch > self._leadership.epoch:
+            self._leadership.newer_seen(description.leader_epoch)
+            raise _Unusable(
+                f"another scheduler has led worker {description.worker_id!r} under epoch {description.leader_epoch}, "
+                f"this one has {self._leadership.epoch}; stop the other one, then restart this one: it will be newer"
             )
         if not description.slots or not description.max_context_tokens:
             raise _Unusable(f"worker {description.worker_id!r} says that it has no slots or no context")

@@ -147,7 +147,13 @@ def step_model(model: StepModel, relative_error: float | None) -> worker_pb2.Ste
 
 
 def description(
-    info: EngineInfo, worker_id: str, incarnation: str, max_held: int, draining: bool, model: worker_pb2.StepModel
+    info: EngineInfo,
+    worker_id: str,
+    incarnation: str,
+    max_held: int,
+    draining: bool,
+    model: worker_pb2.StepModel,
+    leader_epoch: int,
 ) -> worker_pb2.WorkerServiceDescribeResponse:
     """What Describe answers."""
     return worker_pb2.WorkerServiceDescribeResponse(
@@ -167,6 +173,7 @@ def description(
         draining=draining,
         step_model=model,
         max_held=max_held,
+        leader_epoch=leader_epoch,
     )
 
 

@@ -33,6 +33,8 @@ from worker_svc.telemetry import WorkerTelemetry
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
 LEAD_WITHIN_S = 10.0
+RIVAL_AFTER_S = 10.0
+"""A scheduler whose stream broke so long ago gives way to another one of the same epoch."""
 _ABANDONED_END_WITHIN_S = 10.0
 
 SetServing = Callable[[bool], Awaitable[None]]
@@ -68,6 +70,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._leader: Leader | None = None
         self._epoch = 0
         self._epoch_of = ""
+        self._led_s = 0.0
         self._progress = asyncio.Event()
         self._prompts = Prompts(engine, info)
         self._log = get_logger("service")
@@ -82,7 +85,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         model = convert.step_model(*self._engine.step_model())
         commands = self._commands
         return convert.description(
-            self._info, self._worker_id, self._incarnation, commands.max_held, commands.draining, model
+            self._info, self._worker_id, self._incarnation, commands.max_held, commands.draining, model, self._epoch
         )
 
     async def Tokenize(
@@ -109,6 +112,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             reader.cancel()
             if self._leader is leader:
                 self._leader = None
+                self._led_s = asyncio.get_running_loop().time()
             self._progress.set()
 
         # A call that is cancelled while a write is in flight does not come back here.
@@ -198,14 +202,23 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise invalid("lead.scheduler_id", f"must have 1 to {convert.MAX_KEY_CHARS} characters")
         if lead.epoch < 1:
             raise invalid("lead.epoch", "must be at least 1")
-        if lead.epoch < self._epoch or (lead.epoch == self._epoch and lead.scheduler_id != self._epoch_of):
-            what = f"epoch {self._epoch} leads this worker, {lead.epoch} is not newer"
+        if lead.epoch < self._epoch or (lead.epoch == self._epoch and self._is_held_for_another(lead)):
+            what = f"epoch {self._epoch} of scheduler {self._epoch_of!r} leads this worker, {lead.epoch} is not newer"
             raise Refusal(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"lead.epoch: {what}",
                 fields=[("lead.epoch", what)],
                 reason="STALE_EPOCH",
             )
+
+    def _is_held_for_another(self, lead: worker_pb2.Lead) -> bool:
+        """Whether another scheduler leads under this very epoch: two that keep their epochs apart, one by mistake.
+
+        The one that leads keeps the worker, over a broken stream too; when it has been gone for a while the other may
+        have it, so that a mistake that was put right needs no restart.
+        """
+        gone_s = asyncio.get_running_loop().time() - self._led_s
+        return lead.scheduler_id != self._epoch_of and (self._leader is not None or gone_s < RIVAL_AFTER_S)
 
     async def _read(self, leader: Leader, requests: AsyncIterator[worker_pb2.ExecuteRequest]) -> None:
         """Carries out a leader's commands until its stream ends or another leads."""

@@ -2,10 +2,12 @@
 
 Reading guide: `refusals.py` is how a call is refused; `server.py` binds a port, `channels.py` opens a connection, both
 with TLS where it is configured; `certificates.py` reads certificates and reads them again when they are renewed;
-`access.py` says who may call what, for every method of every service; `peers.py` is who the other side is.
+`access.py` says who may call what, for every method of every service; `peers.py` is who the other side is; `calls.py` is
+for several tasks that share one streaming call.
 """
 
 from fairlead.rpc.access import ACCESS, Gate, Role
+from fairlead.rpc.calls import is_ending, together
 from fairlead.rpc.channels import (
     CHANNEL_OPTIONS,
     InsecureAddress,
@@ -48,6 +50,7 @@ __all__ = [
     "check_plaintext",
     "free_port",
     "invalid",
+    "is_ending",
     "is_loopback",
     "make_channel",
     "make_server",
@@ -55,4 +58,5 @@ __all__ = [
     "reason_of",
     "refuse",
     "scheduler_only",
+    "together",
 ]

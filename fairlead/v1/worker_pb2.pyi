@@ -48,7 +48,7 @@ class WorkerServiceDescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WorkerServiceDescribeResponse(_message.Message):
-    __slots__ = ("worker_id", "incarnation", "protocol_version", "model", "engine", "engine_version", "device", "max_context_tokens", "slots", "step_seats", "kv_blocks", "kv_block_tokens", "step_token_budget", "draining", "step_model", "max_held")
+    __slots__ = ("worker_id", "incarnation", "protocol_version", "model", "engine", "engine_version", "device", "max_context_tokens", "slots", "step_seats", "kv_blocks", "kv_block_tokens", "step_token_budget", "draining", "step_model", "max_held", "leader_epoch")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class WorkerServiceDescribeResponse(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     STEP_MODEL_FIELD_NUMBER: _ClassVar[int]
     MAX_HELD_FIELD_NUMBER: _ClassVar[int]
+    LEADER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     incarnation: str
     protocol_version: int
@@ -81,7 +82,8 @@ class WorkerServiceDescribeResponse(_message.Message):
     draining: bool
     step_model: StepModel
     max_held: int
-    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., engine_version: _Optional[str] = ..., device: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., slots: _Optional[int] = ..., step_seats: _Optional[int] = ..., kv_blocks: _Optional[int] = ..., kv_block_tokens: _Optional[int] = ..., step_token_budget: _Optional[int] = ..., draining: _Optional[bool] = ..., step_model: _Optional[_Union[StepModel, _Mapping]] = ..., max_held: _Optional[int] = ...) -> None: ...
+    leader_epoch: int
+    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., engine_version: _Optional[str] = ..., device: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., slots: _Optional[int] = ..., step_seats: _Optional[int] = ..., kv_blocks: _Optional[int] = ..., kv_block_tokens: _Optional[int] = ..., step_token_budget: _Optional[int] = ..., draining: _Optional[bool] = ..., step_model: _Optional[_Union[StepModel, _Mapping]] = ..., max_held: _Optional[int] = ..., leader_epoch: _Optional[int] = ...) -> None: ...
 
 class StepModel(_message.Message):
     __slots__ = ("c0_ms", "c1_ms_per_prefill_token", "c2_ms_per_decode", "c3_ms_per_context_token", "relative_error")
@@ -144,7 +146,7 @@ class Lead(_message.Message):
     def __init__(self, scheduler_id: _Optional[str] = ..., epoch: _Optional[int] = ..., protocol_version: _Optional[int] = ...) -> None: ...
 
 class Admit(_message.Message):
-    __slots__ = ("handle", "attempt", "request_key", "token_ids", "forced_tokens", "sampling", "service_class", "slo", "age_ms", "cache_salt", "rank", "coalesce_tokens", "traceparent", "tracestate")
+    __slots__ = ("handle", "attempt", "request_key", "token_ids", "forced_tokens", "sampling", "service_class", "slo", "age_ms", "cache_salt", "rank", "coalesce_tokens", "traceparent", "tracestate", "content_digest")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +161,7 @@ class Admit(_message.Message):
     COALESCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     handle: int
     attempt: int
     request_key: str
@@ -173,7 +176,8 @@ class Admit(_message.Message):
     coalesce_tokens: int
     traceparent: str
     tracestate: str
-    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., forced_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., age_ms: _Optional[float] = ..., cache_salt: _Optional[str] = ..., rank: _Optional[int] = ..., coalesce_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
+    content_digest: bytes
+    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., forced_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., age_ms: _Optional[float] = ..., cache_salt: _Optional[str] = ..., rank: _Optional[int] = ..., coalesce_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., content_digest: _Optional[bytes] = ...) -> None: ...
 
 class Ranks(_message.Message):
     __slots__ = ("version", "handles", "rules")
@@ -264,18 +268,20 @@ class Leading(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., protocol_version: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("handle", "attempt", "request_key", "output_tokens", "outcome")
+    __slots__ = ("handle", "attempt", "request_key", "output_tokens", "outcome", "content_digest")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     handle: int
     attempt: int
     request_key: str
     output_tokens: int
     outcome: _types_pb2.Outcome
-    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., output_tokens: _Optional[int] = ..., outcome: _Optional[_Union[_types_pb2.Outcome, str]] = ...) -> None: ...
+    content_digest: bytes
+    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., output_tokens: _Optional[int] = ..., outcome: _Optional[_Union[_types_pb2.Outcome, str]] = ..., content_digest: _Optional[bytes] = ...) -> None: ...
 
 class Steps(_message.Message):
     __slots__ = ("step_count", "step_ms", "handles", "attempts", "first_tokens", "token_counts", "token_ids", "texts", "ends", "changes", "kv_blocks_used", "running", "waiting")

@@ -1,4 +1,4 @@
-"""`make chaos SEEDS=N`: many seeds of faults in virtual time, in parallel processes; the first seed that breaks is named.
+"""`make chaos SEEDS=N`: many seeds of faults in virtual time, in parallel processes; a seed that breaks is named.
 
 A seed is a whole world: the real scheduler, workers, predictor and client library on a network in memory. What holds at
 each event and at the end is in `invariants.py` and `clients.py`. `--seed S` repeats one seed and says what broke.
@@ -71,7 +71,7 @@ def main() -> int:
     took_s = time.monotonic() - began_s
     _print_table(faults, hit)
     print(
-        f"{count} seeds, {sum(outcomes.values())} requests, {tokens} tokens, {virtual_s / 3600:.1f} hours of virtual time "
+        f"{count} seeds, {sum(outcomes.values())} requests, {tokens} tokens, {virtual_s / 3600:.1f} virtual hours "
         f"in {took_s:.0f} s; {len(broken)} seeds broke something"
     )
     print("outcomes: " + ", ".join(f"{name} {number}" for name, number in outcomes.most_common()))

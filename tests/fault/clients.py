@@ -1,4 +1,4 @@
-"""Clients in a virtual world: the real client library, with habits; each remembers what it was given, token by token."""
+"""Clients in a virtual world: the real client library, with habits; each remembers every token that it got."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairlead.client import (
-    AsyncClient,
     Accepted,
+    AsyncClient,
     DeadlineExceeded,
     Delta,
     FairleadError,
     Finished,
+    InvalidRequest,
     NotFound,
     Outcome,
     Overloaded,
@@ -193,7 +194,7 @@ class Clients:
             asked.wrong = "I8: another tenant reached it"
 
 
-def what_is_wrong(asked: Asked, *, operator_ends: bool, reader_may_lag: bool) -> str:
+def what_is_wrong(asked: Asked, *, operator_ends: bool, reader_may_lag: bool) -> str:  # noqa: PLR0912 - one case each
     """Why this request's end breaks what was promised; empty where it does not.
 
     Args:
@@ -240,7 +241,7 @@ def _wrong_error(asked: Asked, error: FairleadError) -> str:
         refused = isinstance(error, Overloaded) or error.reason in ("NO_WORKERS", "NO_TOKENIZER", "DRAINING")
         refused |= isinstance(error, Unavailable) and "timeout_s" in asked.options
         return "" if refused else f"it was refused with {error.code.name}: {error}"
-    if isinstance(error, StreamLost) and not asked.continuable:
+    if isinstance(error, StreamLost | InvalidRequest) and not asked.continuable:
         return ""
     if asked.options.get("timeout_s") is not None:
         return ""  # its deadline may pass while it is being asked for again

@@ -1,4 +1,4 @@
-"""The real scheduler, workers and predictor as processes of a virtual world; each can be killed, frozen and restarted."""
+"""The real scheduler, workers and predictor as processes of a virtual world: killed, frozen, restarted."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Process:
         node: the present process.
         host: of the service, once it serves.
         failed: why it could not start.
+        files: that the kernel closes when the process ends, however it ends.
         stopping: it was told to drain.
     """
 
@@ -57,6 +58,7 @@ class Process:
         self.failed = ""
         self.stopping = False
         self.starts = 0
+        self.files: list[Any] = []
         self._loop = loop
         self.node.alive = False
 
@@ -71,6 +73,12 @@ class Process:
         self.host, self.failed, self.stopping = None, "", False
         self.starts += 1
         self._loop.spawn(self.node, self._run(work))
+
+    def close_files(self) -> None:
+        """What the kernel does when a process ends."""
+        for file in self.files:
+            file.close()
+        self.files.clear()
 
     async def _run(self, work: Callable[[], Any]) -> None:
         try:
@@ -174,6 +182,7 @@ class Cluster:
         if process.alive:
             self.loop.kill(process.node)
             self.network.reset(process.node)
+            process.close_files()
 
     def freeze(self, name: str) -> None:
         """SIGSTOP."""
@@ -192,7 +201,7 @@ class Cluster:
         process = self.processes[name]
         if process.alive and process.host is not None and not process.stopping:
             process.stopping = True
-            self.loop.spawn(process.node, self._stop(process, drain_s))
+            self.loop.spawn(process.node, self._stop(process, drain_s))  # never begins if it is frozen and then killed
 
     async def _stop(self, process: Process, drain_s: float) -> None:
         host = process.host
@@ -204,8 +213,7 @@ class Cluster:
             await host.stop()
         elif isinstance(host, PredictorHost):
             await host.drain(drain_s)
-        self.loop.kill(process.node)
-        self.network.reset(process.node)
+        self.kill(process.name)
 
     async def _run_scheduler(self, process: Process) -> None:
         state_dir = self._folder / process.name
@@ -227,6 +235,7 @@ class Cluster:
         )
         config = Config(scheduler=section, defaults=ClassDefaults(), tenants=TENANTS)
         host = SchedulerHost(config, patience=PATIENCE, clock_ms=self.loop.now_ms)
+        process.files.append(host._folder)
         await host.start()
         process.host = host
         self._watch(host)
@@ -251,7 +260,8 @@ class Cluster:
         server = make_server(self.address(PREDICTOR), (), port_setting="test")
         rng = random.Random(f"predictor {self._seed} {process.starts}")
         predictor_pb2_grpc.add_PredictorServiceServicer_to_server(
-            BadPredictor(lambda: self.mood, rng), server.server  # type: ignore[arg-type]
+            BadPredictor(lambda: self.mood, rng),
+            server.server,  # type: ignore[arg-type]
         )
         await server.start()
         process.host = server

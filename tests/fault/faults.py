@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fairlead.v1 import admin_pb2, admin_pb2_grpc
 from grpc import aio
+
+from fairlead.v1 import admin_pb2, admin_pb2_grpc
 from scheduler_svc.core.policies import BUILT_IN
 from tests.fault.bad_predictor import MOODS
 from tests.fault.cluster import PREDICTOR, SCHEDULER, SECOND, Cluster, until
@@ -182,7 +183,7 @@ class Faults:
         self._cluster.kill(SECOND)
 
     async def _usurper(self) -> None:
-        """A second scheduler that leads under a newer epoch takes the workers; the first is restarted, as its log says."""
+        """A second scheduler under a newer epoch takes the workers; the first is restarted, as its log says."""
         cluster = self._cluster
         cluster.set_epoch(SECOND, 1000 * (1 + cluster.processes[SCHEDULER].starts))
         cluster.start(SECOND)

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from grpc import aio
 from rich.console import Console
 from rich.progress import Progress
 
-from fairlead.rpc import make_channel
 from tests.fault.fuzz_targets import KEY, Target, methods_of
 from tests.fault.hostile import Hostile
 from tests.fault.processes import rss_mb, service
@@ -256,7 +254,8 @@ def main() -> int:
         verdict = f"BROKE: {result['broken']}" if result["broken"] else "held"
         print(
             f"{result['service']}: {result['messages']} messages in {result['took_s']:.0f} s, memory "
-            f"{result['growth_mb']:+.1f} MB, {verdict}\n  " + ", ".join(f"{k} {v}" for k, v in result["statuses"].items())
+            f"{result['growth_mb']:+.1f} MB, {verdict}\n  "
+            + ", ".join(f"{k} {v}" for k, v in result["statuses"].items())
         )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is fuzzed: each service as a process of its own, its methods with sound messages, and a request that must work."""
+"""What is fuzzed: each service's methods, sound messages for them, and a request that must work."""
 
 from __future__ import annotations
 
@@ -178,8 +178,5 @@ def methods_of(service: str) -> list[MethodDescriptor]:
         "predictor": [predictor_pb2],
     }[service]
     return [
-        method
-        for module in of
-        for found in module.DESCRIPTOR.services_by_name.values()
-        for method in found.methods
+        method for module in of for found in module.DESCRIPTOR.services_by_name.values() for method in found.methods
     ]

@@ -1,4 +1,4 @@
-"""Messages that no well-behaved peer sends: random fields of every type, mutated bytes, hostile metadata; from a seed."""
+"""What no well-behaved peer sends: random fields of every type, mutated bytes, hostile metadata; from a seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ _SIGNED = (-1, -(2**31))
 _UNSIGNED_32 = (2**31, 2**32 - 1)
 _WIDE = (2**32, 2**53 + 1, 2**63 - 1)
 _DOUBLES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"), float("-inf"))
-_TEXTS = ("", " ", "a", "hello there", "\x00", "é中\U0001f600", "'; drop --", "../../etc/passwd", "%s%n", "\n\r\t", "NaN")
+_TEXTS = (
+    "",
+    " ",
+    "a",
+    "hello there",
+    "\x00",
+    "é中\U0001f600",
+    "'; drop --",
+    "../../etc/passwd",
+    "%s%n",
+    "\n\r\t",
+    "NaN",
+)
 _F = FieldDescriptor
 _DEEPEST = 4
 
@@ -121,9 +133,7 @@ class Hostile:
             if field.message_type.GetOptions().map_entry:
                 return
             if depth < _DEEPEST:
-                values.extend(
-                    self.message(field.message_type, depth + 1) for _ in range(self._rng.choice((0, 1, 3)))
-                )
+                values.extend(self.message(field.message_type, depth + 1) for _ in range(self._rng.choice((0, 1, 3))))
             return
         values.extend(self._scalar(field) for _ in range(self._rng.choice((0, 1, 2, 5, 40))))
 

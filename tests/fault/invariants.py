@@ -112,7 +112,8 @@ def engines_watched(report: Report) -> Iterator[None]:
                 report(str(error))
         return plan
 
-    with mock.patch.object(SimulatedCore, "step", watched_step), mock.patch.object(
-        simulated_core, "plan_step", watched_plan
+    with (
+        mock.patch.object(SimulatedCore, "step", watched_step),
+        mock.patch.object(simulated_core, "plan_step", watched_plan),
     ):
         yield

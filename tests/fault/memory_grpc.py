@@ -126,7 +126,7 @@ class ClientCall:
         try:
             while True:
                 if self._cancelled:
-                    raise asyncio.CancelledError
+                    raise asyncio.CancelledError  # noqa: TRY301
                 if self._inbox.messages:
                     return self._method.read(self._inbox.take())
                 if self._status is not None:
@@ -446,7 +446,7 @@ class _ServerLink:
         self.calls[remote] = None
         return remote
 
-    def lost(self, why: str) -> None:  # noqa: ARG002
+    def lost(self, why: str) -> None:
         for call in list(self.calls):
             call.cancel()
 
@@ -478,7 +478,7 @@ class MemoryServer:
         self.network.listeners[self._address] = self
         return bound
 
-    def add_secure_port(self, address: str, credentials: Any) -> int:  # noqa: ARG002
+    def add_secure_port(self, address: str, credentials: Any) -> int:
         return self.add_insecure_port(address)
 
     async def start(self) -> None:
@@ -543,7 +543,9 @@ class MemoryChannel:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def unary_unary(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def unary_unary(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return _Method(self, path, request_serializer, response_deserializer, streams=False)
 
     unary_stream = unary_unary
@@ -555,7 +557,7 @@ class MemoryChannel:
 
     stream_unary = stream_stream
 
-    async def close(self, grace: float | None = None) -> None:  # noqa: ARG002
+    async def close(self, grace: float | None = None) -> None:
         self._closed = True
         for call in list(self._calls):
             call.cancel()

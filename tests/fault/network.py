@@ -1,8 +1,8 @@
 """A network in virtual time: connections between processes, links that can be cut either way, dead peers found late.
 
-A link is TCP with HTTP/2 on it: while it is cut nothing is lost, it is only held back; a side that hears nothing for its
-keep-alive time gives the connection up; a process that dies resets its connections, and its peers hear of it if the way
-to them is open.
+A link is TCP with HTTP/2 on it: while it is cut nothing is lost, it is only held back; a side that hears nothing for
+its keep-alive time gives the connection up; a process that dies resets its connections, and its peers hear of it if
+the way to them is open.
 """
 
 from __future__ import annotations

@@ -134,7 +134,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def run_in_executor(  # type: ignore[override]
-        self, executor: Any, func: Callable[..., _T], *args: Any  # noqa: ARG002
+        self,
+        executor: Any,
+        func: Callable[..., _T],
+        *args: Any,
     ) -> asyncio.Future[_T]:
         """Work of other threads is done at once: it takes no virtual time, and its order is fixed."""
         future: asyncio.Future[_T] = self.create_future()

@@ -22,7 +22,7 @@ from tests.fault.clients import Clients, what_is_wrong
 from tests.fault.cluster import SCHEDULER, Cluster, until
 from tests.fault.faults import CLIENT, Faults
 from tests.fault.invariants import SchedulerWatch, check_kv, engines_watched
-from tests.fault.virtual_time import NothingLeft, Node, VirtualLoop
+from tests.fault.virtual_time import Node, NothingLeft, VirtualLoop
 
 ENDS_WITHIN_S = 600.0
 """Virtual seconds from when everything is put right until every request must have its outcome."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -80,6 +80,19 @@ class EngineRequest:
     tpot_ms: float
     rank: int
     cache_salt: str
+
+
+def is_whole(request: EngineRequest, stop_ids: Container[int | None]) -> bool:
+    """Whether the forced tokens are a whole answer already: they end with a token that ends answers.
+
+    So it is where all tokens of an answer reached the client and the word of its end was lost with a worker or a
+    scheduler. Going on would add tokens behind its end.
+
+    Args:
+        request: about to be taken.
+        stop_ids: tokens after which its answer ends.
+    """
+    return bool(request.forced_tokens) and not request.sampling.min_tokens and request.token_ids[-1] in stop_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from itertools import accumulate
 import fairlead
 from fairlead.config import WorkerConfig
 from worker_svc.engines import simulated_text as words
-from worker_svc.engines.base import BadPrompt, EndReason, EngineEnd, EngineInfo, EngineRequest, StepBatch
+from worker_svc.engines.base import BadPrompt, EndReason, EngineEnd, EngineInfo, EngineRequest, StepBatch, is_whole
 from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, StepResult
 from worker_svc.ordering import StepModel, StepRules
 
@@ -69,6 +69,7 @@ class SimulatedEngine:
         self._core = SimulatedCore(limits, StepModel(*config.simulated_step_ms))
         self._answers: dict[int, _Answer] = {}
         self._cancelled: dict[int, None] = {}
+        self._whole: list[int] = []
         self._wake = asyncio.Event()
         self._stopped = False
 
@@ -118,6 +119,10 @@ class SimulatedEngine:
     async def admit(self, request: EngineRequest) -> None:
         """Takes a sequence; its answer is settled here."""
         self._check_ids(request.token_ids)
+        if self._is_whole(request):
+            self._whole.append(request.handle)
+            self._wake.set()
+            return
         answer, length = self._answer(request)
         try:
             self._core.add(
@@ -151,8 +156,8 @@ class SimulatedEngine:
         due_ms = self._now_ms()
         while not self._stopped:
             self._wake.clear()
-            if self._cancelled:
-                yield self._publish(self._cancel())
+            if self._cancelled or self._whole:
+                yield self._publish(self._end_early())
                 continue
             result = core.step(self._now_ms())
             if not result.plan.quotas:
@@ -181,11 +186,23 @@ class SimulatedEngine:
         if any(not 0 <= token < words.VOCABULARY for token in token_ids):
             raise BadPrompt(f"token ids must be below {words.VOCABULARY}, the size of this model's vocabulary")
 
+    def _is_whole(self, request: EngineRequest) -> bool:
+        sampling, forced = request.sampling, request.forced_tokens
+        if is_whole(request, sampling.stop_token_ids):
+            return True
+        if not forced or sampling.ignore_eos or sampling.min_tokens:
+            return False
+        return words.answer_length(self._key(request), self._config.simulated_answer_tokens) <= forced
+
+    def _key(self, request: EngineRequest) -> int:
+        prompt = request.token_ids[: len(request.token_ids) - request.forced_tokens]
+        seed = request.sampling.seed
+        return words.answer_key(prompt, self._config.seed if seed is None else seed)
+
     def _answer(self, request: EngineRequest) -> tuple[_Answer, int]:
         """The answer and how many new tokens it has."""
         sampling, forced = request.sampling, request.forced_tokens
-        prompt = request.token_ids[: len(request.token_ids) - forced]
-        key = words.answer_key(prompt, self._config.seed if sampling.seed is None else sampling.seed)
+        key = self._key(request)
         room = min(sampling.max_tokens, self._context - len(request.token_ids))
         natural = words.answer_length(key, self._config.simulated_answer_tokens) - forced
         wanted = room if sampling.ignore_eos else max(natural, sampling.min_tokens, 1)
@@ -217,8 +234,9 @@ class SimulatedEngine:
         ends_at = answer.text_left + len(stopped[1])
         return next(count for count, sent in enumerate(accumulate(map(len, pieces)), 1) if sent >= ends_at)
 
-    def _cancel(self) -> StepBatch:
-        batch = StepBatch()
+    def _end_early(self) -> StepBatch:
+        batch = StepBatch(ends=[EngineEnd(handle, EndReason.STOP) for handle in self._whole])
+        self._whole.clear()
         for handle in self._cancelled:
             if self._core.cancel(handle):
                 del self._answers[handle]

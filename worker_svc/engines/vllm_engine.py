@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairlead.config import WorkerConfig
-from worker_svc.engines.base import BadPrompt, EngineFailed, EngineInfo, EngineRequest, StepBatch
+from worker_svc.engines.base import BadPrompt, EngineFailed, EngineInfo, EngineRequest, StepBatch, is_whole
 from worker_svc.engines.vllm_guard import keep_signals_apart
 from worker_svc.engines.vllm_setup import Setup, prepare
 from worker_svc.engines.vllm_wire import pack_rules
@@ -117,6 +117,10 @@ class VllmEngine:
             llm.input_processor.assign_request_id(made)
         except REFUSALS as error:
             raise BadPrompt(first_lines(error)) from error
+        drawn = made.sampling_params
+        if drawn is not None and is_whole(request, {drawn.eos_token_id, *(drawn.stop_token_ids or ())}):
+            streams.end_whole(request.handle)
+            return
         streams.open(request.handle, made, self._tokenizer)
         try:
             await llm.engine_core.add_request_async(made)

@@ -64,6 +64,11 @@ class Streams:
         if live is not None:
             del self._by_id[live.request_id]
 
+    def end_whole(self, handle: int) -> None:
+        """A sequence whose answer was complete before it came: only the word of its end had been lost."""
+        self._open_batch().ends.append(EngineEnd(handle, EndReason.STOP))
+        self._ready.set()
+
     def cancel(self, handles: Iterable[int]) -> list[str]:
         """Ends these as cancelled; returns vLLM's ids of those that were live."""
         ended = [live for handle in handles if (live := self._by_handle.get(handle)) is not None]
