@@ -90,7 +90,7 @@ def note_epoch(state_dir: Path, epoch: int) -> None:
         with (state_dir / f"{FILE_NAME}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if _read(path) < epoch < MAX_EPOCH:
-                _write(path, epoch)
+                replace_file(path, f"{epoch}\n".encode(), mode=0o644)
     except OSError as error:
         raise _unusable(state_dir, error) from error
 

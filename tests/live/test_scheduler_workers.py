@@ -17,6 +17,7 @@ from fairlead.client import Admin, Completion, Delta, Event, Finished, Outcome, 
 from fairlead.config import PROTOCOL_VERSION, SecurityConfig
 from fairlead.rpc import Server, ServicerContext, free_port, make_server
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2, worker_pb2, worker_pb2_grpc
+from scheduler_svc.epoch import next_epoch
 from scheduler_svc.worker_link import Patience
 from tests.live.scheduler_suite import (
     WITHIN_S,
@@ -283,12 +284,17 @@ async def test_a_worker_that_does_not_keep_to_the_protocol_is_left_alone(tmp_pat
 
 
 async def test_a_newer_scheduler_takes_the_workers_and_the_older_is_told(tmp_path: Path) -> None:
-    async with running_suite(tmp_path) as old:
+    """The second has its own folder, by mistake; when it is gone, the first one's next start is newer still."""
+    async with running_suite(tmp_path / "old") as old:
         address = old.workers[0].address
-        async with running_suite(tmp_path, workers=0, addresses=[address]) as new:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "epoch").write_text("7\n")
+        async with running_suite(tmp_path / "new", workers=0, addresses=[address]) as new:
             await new.connected(1)
             check_whole("mine now", await new.client().complete("mine now"))
-            assert "FAILED_PRECONDITION" in await problem_says(old, address, "lead.epoch")
+            problem = await problem_says(old, address, "under epoch 8, this one has 1")
+            assert "stop the other one, then restart this one" in problem
+    assert next_epoch(tmp_path / "old") == 9
 
 
 @dataclass

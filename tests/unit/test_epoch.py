@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler_svc.epoch import BadEpoch, default_state_dir, next_epoch
+from scheduler_svc.epoch import BadEpoch, default_state_dir, hold_folder, next_epoch, note_epoch
 
 
 def test_it_begins_with_one_and_grows(tmp_path: Path) -> None:
@@ -44,3 +44,18 @@ def test_a_half_written_number_is_never_read(tmp_path: Path) -> None:
 def test_the_default_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", os.fspath(tmp_path))
     assert default_state_dir() == tmp_path / "fairlead"
+
+
+def test_one_scheduler_has_a_folder_at_a_time(tmp_path: Path) -> None:
+    held = hold_folder(tmp_path)
+    with pytest.raises(BadEpoch, match=rf"another scheduler \(process {os.getpid()}\) runs with .*stop that one first"):
+        hold_folder(tmp_path)
+    held.close()
+    hold_folder(tmp_path).close()
+
+
+def test_a_newer_epoch_that_was_seen_is_surpassed_at_the_next_start(tmp_path: Path) -> None:
+    assert next_epoch(tmp_path) == 1
+    note_epoch(tmp_path, 41)
+    note_epoch(tmp_path, 7)
+    assert next_epoch(tmp_path) == 42
