@@ -21,6 +21,7 @@ from predictor_svc.predictors.base import open_predictor
 from predictor_svc.service import PredictorHost
 from scheduler_svc import host as scheduler_host
 from scheduler_svc.host import SchedulerHost
+from scheduler_svc.rounds import Rounds
 from scheduler_svc.worker_link import Patience
 from tests.fault.bad_predictor import BadPredictor
 from tests.fault.memory_grpc import installed
@@ -146,6 +147,8 @@ class Cluster:
                 (secrets, "token_hex", lambda count=32: names.randbytes(count).hex()),
                 (worker_host, "monotonic_ms", self.loop.now_ms),
                 (worker_host, "_probe", lambda _listen: None),
+                # CPU time passes a hundred times as fast, so that rounds of deltas are followed by rests.
+                (Rounds.__init__, "__defaults__", (lambda: 100 * self.loop.now_s,)),
                 (scheduler_host, "find_policies", _policies),
                 (scheduler_host, "find_placements", _placements),
             ):

@@ -8,6 +8,7 @@ handler that is cancelled in mid-write may never run again, and its done-callbac
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -300,6 +301,9 @@ class Context:
     def done(self) -> bool:
         return self._call.over
 
+    async def write(self, message: Any) -> None:
+        await self._call.write(message)
+
     async def send_initial_metadata(self, metadata: Any) -> None: ...
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
@@ -344,6 +348,7 @@ class ServerCall:
         self._inbox = _Inbox(lambda count: self._send("credit", count))
         self._window = _Window()
         self._writing = False
+        self._path = path
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(path), context=link.side.node.context.copy())
         if deadline_s is not None:
@@ -395,6 +400,10 @@ class ServerCall:
             case _:
                 self._link.side.send(call.ended, value)
 
+    async def write(self, message: Any) -> None:
+        """A handler's message; it is read before this waits, so that it may be changed afterwards."""
+        await self._write(self._link.server.handlers[self._path].response_serializer(message))
+
     async def _write(self, data: bytes) -> None:
         self._writing = True
         try:
@@ -417,7 +426,9 @@ class ServerCall:
             behaviour: Any = (
                 handler.stream_stream or handler.unary_stream or handler.stream_unary or handler.unary_unary
             )
-            if handler.response_streaming:
+            if handler.response_streaming and not inspect.isasyncgenfunction(behaviour):
+                await behaviour(request, self._context)
+            elif handler.response_streaming:
                 async for response in behaviour(request, self._context):
                     await self._write(handler.response_serializer(response))
             else:
