@@ -8,6 +8,8 @@ import functools
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
 
 from fairlead.config import Config, ConfigError
 from fairlead.rpc import Gate, Outgoing, Refusal, Role, Server, ServicerContext, make_server
@@ -43,6 +45,13 @@ LAST_WRITES_WITHIN_S = 2.0
 def monotonic_ms() -> float:
     """This host's monotonic clock, ms."""
     return time.monotonic() * 1000
+
+
+def _take_lead(state_dir: Path) -> tuple[TextIO, Leadership]:
+    """The folder, kept for this scheduler until the file is closed, and the epoch under which it leads."""
+    folder = hold_folder(state_dir)
+    newer_seen = functools.partial(note_epoch, state_dir)
+    return folder, Leadership(secrets.token_hex(8), next_epoch(state_dir), newer_seen=newer_seen)
 
 
 class SchedulerHost:
@@ -101,15 +110,13 @@ class SchedulerHost:
             gate=_gate(authenticator, config.security.max_calls_per_tenant, self._not_let_in),
         )
         self.address = self._server.address
-        self._folder = hold_folder(state_dir)
-        epoch = next_epoch(state_dir)
-        leadership = Leadership(secrets.token_hex(8), epoch, newer_seen=functools.partial(note_epoch, state_dir))
+        self._folder, leadership = _take_lead(state_dir)
         self._telemetry = open_telemetry(config.telemetry, "scheduler", clock_ms)
         names = tenants.registry.names()
         telemetry = self._told = SchedulerTelemetry(self._telemetry, config.telemetry, names, clock_ms, tenants.usage)
         shell = self.shell = Shell(
             core,
-            Book(scheduler.finished_kept, epoch),
+            Book(scheduler.finished_kept, leadership.epoch),
             max_buffered_tokens=scheduler.max_buffered_tokens,
             clock_ms=clock_ms,
             telemetry=telemetry,
@@ -167,7 +174,7 @@ class SchedulerHost:
         self._tenants_changed()
         self._health: asyncio.Task[None] | None = None
         self._log = get_logger("host")
-        self._log.info("epoch taken", epoch=epoch)
+        self._log.info("epoch taken", epoch=leadership.epoch)
 
     async def start(self) -> None:
         """Serves; workers and predictor are connected as they are reached."""

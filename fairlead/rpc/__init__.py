@@ -2,8 +2,8 @@
 
 Reading guide: `refusals.py` is how a call is refused; `server.py` binds a port, `channels.py` opens a connection, both
 with TLS where it is configured; `certificates.py` reads certificates and reads them again when they are renewed;
-`access.py` says who may call what, for every method of every service; `peers.py` is who the other side is; `calls.py` is
-for several tasks that share one streaming call.
+`access.py` says who may call what, for every method of every service; `peers.py` is who the other side is;
+`calls.py` is for several tasks that share one streaming call.
 """
 
 from fairlead.rpc.access import ACCESS, Gate, Role

@@ -157,7 +157,7 @@ class Cluster:
 
     def address(self, name: str) -> str:
         """Where that service listens."""
-        return f"{name}:7600"
+        return f"127.0.0.1:{7600 + list(self.processes).index(name)}"
 
     def set_epoch(self, name: str, epoch: int) -> None:
         """Writes the newest epoch that this scheduler has led under, as an operator may."""

@@ -8,6 +8,7 @@ handler that is cancelled in mid-write may never run again, and its done-callbac
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -29,6 +30,13 @@ class Metadatum(NamedTuple):
 
     key: str
     value: Any
+
+
+class CallDetails(NamedTuple):
+    """What interceptors are told of a call."""
+
+    method: str
+    invocation_metadata: tuple[Metadatum, ...]
 
 
 class Status(NamedTuple):
@@ -416,7 +424,7 @@ class ServerCall:
 
     async def _run(self, path: str) -> None:
         server = self._link.server
-        handler = server.handlers.get(path)
+        handler = await server.handler(path, self._context.invocation_metadata())
         if handler is None:
             self.finish(Status(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
             return
@@ -465,8 +473,11 @@ class _ServerLink:
 class MemoryServer:
     """`aio.server()` of one process."""
 
-    def __init__(self, network: Network, broken: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self, network: Network, broken: Callable[[str, Exception], None], interceptors: Iterable[Any] = ()
+    ) -> None:
         self.network = network
+        self._interceptors = tuple(interceptors)
         self.node: Node = current_node()
         self.accepting = False
         self.handlers: dict[str, Any] = {}
@@ -478,6 +489,17 @@ class MemoryServer:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         self.handlers.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    async def handler(self, path: str, metadata: tuple[Metadatum, ...]) -> Any:
+        """What answers a call, after the interceptors have had their say; None: nothing does."""
+
+        async def found(details: CallDetails) -> Any:
+            return self.handlers.get(details.method)
+
+        ask: Any = found
+        for one in reversed(self._interceptors):
+            ask = functools.partial(one.intercept_service, ask)
+        return await ask(CallDetails(path, metadata))
 
     def add_insecure_port(self, address: str) -> int:
         host, _, port = address.rpartition(":")
@@ -624,7 +646,7 @@ def installed(network: Network, broken: Callable[[str, Exception], None]) -> Any
     for name, made in (
         ("insecure_channel", channel),
         ("secure_channel", channel),
-        ("server", lambda *_, **__: MemoryServer(network, broken)),
+        ("server", lambda *_, interceptors=(), **__: MemoryServer(network, broken, interceptors or ())),
     ):
         setattr(aio, name, made)
     try:
