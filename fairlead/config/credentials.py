@@ -65,7 +65,7 @@ class Credential(KeySource):
     not_before: AwareDatetime | None = None
     """Refused before this time (`2026-12-01T00:00:00Z`); null: it counts already."""
     retired_after: AwareDatetime | None = None
-    """Refused after this time; null: it counts until it is taken out."""
+    """Refused from this time on; null: it counts until it is taken out."""
 
     @model_validator(mode="after")
     def _one_key_and_some_time(self) -> Credential:

@@ -29,6 +29,7 @@ MAX_TENANTS = 10_000
 MAX_KEYS = 16
 """Of one tenant, those of past times too; the oldest of these go first."""
 RETRY_MS = 5_000.0
+_UNSAID: tuple[Any, ...] = (None, False, [])
 T = TypeVar("T")
 
 
@@ -136,8 +137,7 @@ class TenantChanges:
         key, digest = _key(key_sha256)
         async with self._registry.lock:
             entry, now = self._found(name, etag), self._now()
-            # A key ends with this moment, not after it.
-            until = now + timedelta(seconds=overlap_s) - timedelta(microseconds=1)
+            until = now + timedelta(seconds=overlap_s)
             record = self._record(entry)
             kept = _still_of_use(record.keys, now)
             if len(kept) >= MAX_KEYS:
@@ -231,9 +231,10 @@ class TenantChanges:
 
 
 def differences(before: Entry | None, after: Entry) -> dict[str, tuple[Any, Any]]:
-    """Field by field, (before, after); keys by their ids."""
+    """Field by field, (before, after); keys by their ids. Of a new tenant, what is not at its default."""
     old = {} if before is None else _told(before)
-    return {field: (old.get(field), value) for field, value in _told(after).items() if old.get(field) != value}
+    new = {field: value for field, value in _told(after).items() if before is not None or value not in _UNSAID}
+    return {field: (old.get(field), value) for field, value in new.items() if old.get(field) != value}
 
 
 def unknown_tenant(name: str) -> Refusal:
@@ -247,8 +248,17 @@ def unknown_tenant(name: str) -> Refusal:
 
 
 def _told(entry: Entry) -> dict[str, Any]:
-    keys = {key.key_id: key.retired_after_s for key in entry.keys}
-    return {**settings_of(entry.tenant), "keys": keys}
+    told: dict[str, Any] = {}
+    for field, value in settings_of(entry.tenant).items():
+        told |= {f"{field}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {field: value}
+    for key in entry.keys:
+        ends_s = key.retired_after_s
+        told[f"key {key.key_id}"] = "counts" if ends_s is None else f"until {_iso(ends_s)}"
+    return told
+
+
+def _iso(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
 
 
 def _key(sha256: str | None) -> tuple[str, str]:

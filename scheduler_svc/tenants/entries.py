@@ -45,7 +45,7 @@ class Key:
     def counts_at(self, now_s: float) -> bool:
         """Whether it opens the door at this time."""
         return (self.not_before_s is None or now_s >= self.not_before_s) and (
-            self.retired_after_s is None or now_s <= self.retired_after_s
+            self.retired_after_s is None or now_s < self.retired_after_s
         )
 
 

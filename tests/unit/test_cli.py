@@ -176,6 +176,14 @@ def test_children_read_back_the_very_configuration_with_its_keys(tmp_path: Path)
     assert [tenant.name for tenant in again.tenants if tenant.operator] == ["operator"]
 
 
+def test_keys_that_overlap_reach_children_too(tmp_path: Path) -> None:
+    credentials = [{"key": "old", "retired_after": "2026-12-01T00:00:00Z"}, {"key": "new"}]
+    config = Config.model_validate({"tenants": [{"name": "a", "credentials": credentials}]})
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps(plain(config)))
+    assert load_config(file).tenants == config.tenants
+
+
 def test_settings_in_the_environment_do_not_reach_children_twice() -> None:
     kept = child_environment(
         {"FAIRLEAD_WORKER__LISTEN": "x", "FAIRLEAD_CONFIG": "y", "FAIRLEAD_KEY_A": "k", "PATH": "p"}
