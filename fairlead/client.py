@@ -7,8 +7,8 @@
 
 Reading guide: `client_types.py` is what goes in and comes out, `client_errors.py` what can go wrong,
 `client_stream.py` the pure rules of retrying and resuming, which `client_async.py` and `client_sync.py` carry out;
-`client_connection.py` is TLS and its renewal; `client_trace.py` is a request's span where the program uses
-OpenTelemetry.
+`client_jobs.py` and `client_job_types.py` are durable jobs, `client_connection.py` is TLS and its renewal;
+`client_trace.py` is a request's span where the program uses OpenTelemetry.
 """
 
 from fairlead.client_admin import Admin
@@ -28,6 +28,7 @@ from fairlead.client_errors import (
     Unauthenticated,
     Unavailable,
 )
+from fairlead.client_job_types import Job, JobOptions, JobResult, JobState
 from fairlead.client_stream import Retry
 from fairlead.client_sync import Client
 from fairlead.client_types import (
@@ -67,6 +68,10 @@ __all__ = [
     "InsecureAddress",
     "InternalError",
     "InvalidRequest",
+    "Job",
+    "JobOptions",
+    "JobResult",
+    "JobState",
     "ModelInfo",
     "NotFound",
     "Outcome",

@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from fairlead.client_connection import Connection
 from fairlead.client_errors import BREAKS_STREAM, FairleadError, NotFound, error_from
+from fairlead.client_jobs import AsyncJobs
 from fairlead.client_stream import Broken, Collected, Deadline, Opening, Progress, Retry
 from fairlead.client_trace import CallTrace
 from fairlead.client_types import (
@@ -30,7 +31,7 @@ from fairlead.client_types import (
 from fairlead.event_loop import ease_grpc
 from fairlead.rpc import Tls
 from fairlead.v1 import inference_pb2 as inference
-from fairlead.v1 import inference_pb2_grpc
+from fairlead.v1 import inference_pb2_grpc, jobs_pb2_grpc
 
 _Call: TypeAlias = "aio.UnaryStreamCall[Any, Any]"
 CANCEL_TIMEOUT_S = 2.0
@@ -48,6 +49,9 @@ class AsyncClient:
             on purpose; None: as FAIRLEAD_CA, FAIRLEAD_CERT, FAIRLEAD_CERT_KEY say, else plain text to this machine.
         credentials: gRPC's own, instead of `tls`.
         clock, sleep: monotonic seconds and waiting; replaced in tests.
+
+    Attributes:
+        jobs: durable jobs.
 
     Raises:
         ConfigError: certificates that can't be used.
@@ -75,6 +79,9 @@ class AsyncClient:
             address, tls, credentials, secure=aio.secure_channel, insecure=aio.insecure_channel,
             stub=inference_pb2_grpc.InferenceServiceStub, close=self._close_later,
         )  # fmt: skip
+        self.jobs = AsyncJobs(
+            lambda: jobs_pb2_grpc.JobServiceStub(self._connection.channel()), self._metadata, self._retry, sleep
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -93,6 +93,15 @@ class Connection(Generic[Channel]):
 
     def stub(self) -> Any:
         """For the next call."""
+        self._renew()
+        return self._stub
+
+    def channel(self) -> Channel:
+        """For the next call, where a stub of another service is wanted."""
+        self._renew()
+        return self._channel
+
+    def _renew(self) -> None:
         if self.tls is not None:
             with contextlib.suppress(ConfigError, OSError):  # in the middle of a renewal: the old one still serves
                 signature = self._signed(self.tls)
@@ -103,7 +112,6 @@ class Connection(Generic[Channel]):
                     if len(self._retired) > MAX_RETIRED:
                         self._close(self._retired.popleft())
                     self._channel, self._stub = channel, self._make_stub(channel)
-        return self._stub
 
     def channels(self) -> list[Channel]:
         """All of them, to be closed at the end."""

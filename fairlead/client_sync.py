@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from fairlead.client_connection import Connection
 from fairlead.client_errors import BREAKS_STREAM, FairleadError, NotFound, error_from
+from fairlead.client_jobs import Jobs
 from fairlead.client_stream import Broken, Collected, Deadline, Opening, Progress, Retry
 from fairlead.client_trace import CallTrace
 from fairlead.client_types import (
@@ -27,7 +28,7 @@ from fairlead.client_types import (
 )
 from fairlead.rpc import Tls
 from fairlead.v1 import inference_pb2 as inference
-from fairlead.v1 import inference_pb2_grpc
+from fairlead.v1 import inference_pb2_grpc, jobs_pb2_grpc
 
 _Call: TypeAlias = Any  # the stubs of grpc do not name the type of a blocking stream
 _Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
@@ -46,6 +47,9 @@ class Client:
             on purpose; None: as FAIRLEAD_CA, FAIRLEAD_CERT, FAIRLEAD_CERT_KEY say, else plain text to this machine.
         credentials: gRPC's own, instead of `tls`.
         clock, sleep: monotonic seconds and waiting; replaced in tests.
+
+    Attributes:
+        jobs: durable jobs.
 
     Raises:
         ConfigError: certificates that can't be used.
@@ -71,6 +75,9 @@ class Client:
             address, tls, credentials, secure=grpc.secure_channel, insecure=grpc.insecure_channel,
             stub=inference_pb2_grpc.InferenceServiceStub, close=grpc.Channel.close,
         )  # fmt: skip
+        self.jobs = Jobs(
+            lambda: jobs_pb2_grpc.JobServiceStub(self._connection.channel()), self._metadata, self._retry, sleep
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -188,7 +188,7 @@ class RequestFailed(FairleadError):
 
 DEFAULT_RESUME_GRACE_MS = 30_000
 _SLO_FIELDS = ("ttft_ms", "tpot_ms", "completion_ms")
-_SAMPLING_FIELDS = (
+SAMPLING_FIELDS = (
     "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
     "repetition_penalty", "seed", "ignore_eos",
 )  # fmt: skip
@@ -207,7 +207,7 @@ def build_request(prompt: Prompt, options: RequestOptions) -> inference.Generate
     """
     request = inference.GenerateRequest(request_id=options.get("request_id") or uuid.uuid4().hex)
     grace = options.get("resume_grace_ms")
-    _set(request, "resume_grace_ms", DEFAULT_RESUME_GRACE_MS if grace is None else grace)
+    set_field(request, "resume_grace_ms", DEFAULT_RESUME_GRACE_MS if grace is None else grace)
     request.return_token_ids = bool(options.get("return_token_ids"))
     _put_prompt(request, prompt)
     chosen = options.get("service_class")
@@ -215,11 +215,11 @@ def build_request(prompt: Prompt, options: RequestOptions) -> inference.Generate
         if chosen not in set(ServiceClass):
             raise _invalid("service_class", f"is {chosen!r}; it must be 'ls' or 'be'")
         request.service_class = _CLASS_TO_PROTO[ServiceClass(chosen)]
-    for target, names in ((request, _REQUEST_FIELDS), (request.slo, _SLO_FIELDS), (request.sampling, _SAMPLING_FIELDS)):
+    for target, names in ((request, _REQUEST_FIELDS), (request.slo, _SLO_FIELDS), (request.sampling, SAMPLING_FIELDS)):
         for name in names:
             value = cast("object", options.get(name))
             if value is not None:
-                _set(target, name, value)
+                set_field(target, name, value)
     request.sampling.stop.extend(options.get("stop") or ())
     try:
         request.sampling.stop_token_ids.extend(options.get("stop_token_ids") or ())
@@ -242,7 +242,8 @@ def _put_prompt(request: inference.GenerateRequest, prompt: Prompt) -> None:
         raise _invalid("prompt", f"must be text, ChatMessages or token ids ({error})") from None
 
 
-def _set(message: object, name: str, value: object) -> None:
+def set_field(message: object, name: str, value: object) -> None:
+    """Sets a field of a message. Raises InvalidRequest where the value does not fit."""
     try:
         setattr(message, name, value)
     except (TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ QUEUE: Final = "queue"
 EXECUTE: Final = "execute"
 PREFILL: Final = "prefill"
 DECODE: Final = "decode"
+JOB_LINE: Final = "job line"
 GENERATE_RPC: Final = "fairlead.v1.InferenceService/Generate"
 
 # Events of spans

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from fairlead.config import Config, ConfigError
+from fairlead.config import Config, ConfigError, Tenant
 from fairlead.rpc import Gate, Outgoing, Refusal, Role, Server, ServicerContext, make_server
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
-from fairlead.v1 import admin_pb2_grpc, inference_pb2_grpc
+from fairlead.v1 import admin_pb2_grpc, inference_pb2_grpc, jobs_pb2_grpc
 from scheduler_svc import admin, service
 from scheduler_svc.admin import AdminService
 from scheduler_svc.auth import Authenticator
@@ -26,6 +26,12 @@ from scheduler_svc.core.types import Outcome, TenantsChanged
 from scheduler_svc.decision_log import DecisionLog, LogSettings
 from scheduler_svc.epoch import default_state_dir, hold_folder, next_epoch, note_epoch
 from scheduler_svc.intake import Intake
+from scheduler_svc.jobs import service as jobs_service
+from scheduler_svc.jobs.door import IntakeDoor
+from scheduler_svc.jobs.metrics import JobMetrics
+from scheduler_svc.jobs.office import Office
+from scheduler_svc.jobs.service import JobService
+from scheduler_svc.jobs.submitting import Submissions
 from scheduler_svc.names import check_addresses
 from scheduler_svc.plugins import find_placements, find_policies
 from scheduler_svc.policy_settings import configured
@@ -103,7 +109,7 @@ class SchedulerHost:
             to_predictor.check(scheduler.predictor, "scheduler.predictor")
         self._server: Server = make_server(
             scheduler.listen,
-            (service.SERVICE, admin.SERVICE),
+            (service.SERVICE, admin.SERVICE, jobs_service.SERVICE),
             port_setting="scheduler.listen",
             service="scheduler",
             security=config.security,
@@ -172,12 +178,32 @@ class SchedulerHost:
         )
         tenants.registry.on_change(self._tenants_changed)
         self._tenants_changed()
+        self._office = self._open_office(config, state_dir, intake, authenticator)
         self._health: asyncio.Task[None] | None = None
         self._log = get_logger("host")
         self._log.info("epoch taken", epoch=leadership.epoch)
 
+    def _open_office(self, config: Config, state_dir: Path, intake: Intake, authenticator: Authenticator) -> Office:
+        """Durable jobs and their service."""
+        shell, scheduler, meter = self.shell, config.scheduler, self._telemetry.meter
+        office = Office(
+            scheduler,
+            state_dir,
+            IntakeDoor(shell, intake, self._tenant_of),
+            clock_ms=shell.clock_ms,
+            changed=shell.changed.set,
+            metrics=JobMetrics(meter) if meter is not None else None,
+        )
+        submissions = Submissions(
+            office, scheduler, config.defaults, lambda: list(intake.models()), lambda: shell.draining
+        )
+        jobs = JobService(office, submissions, authenticator)
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server.server)
+        return office
+
     async def start(self) -> None:
-        """Serves; workers and predictor are connected as they are reached."""
+        """Serves; workers and predictor are connected as they are reached. Raises ConfigError: a bad journal."""
+        await self._office.start()
         await self._server.start(admin.SERVICE)
         self.tenants.start()
         self._health = asyncio.create_task(self._report_health())
@@ -185,6 +211,7 @@ class SchedulerHost:
     async def drain(self, timeout_s: float) -> int:
         """Takes nothing new, waits at most so long for what lives, ends the rest; returns how many were ended."""
         self.shell.drain()
+        self._office.drain()
         left = await self.shell.drained(timeout_s)
         for request in list(self.shell.book.live.values()):
             self.shell.cancel(request, Outcome.CANCELLED_BY_OPERATOR, "the scheduler was stopped")
@@ -198,6 +225,7 @@ class SchedulerHost:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._health
         await self._server.stop(LAST_WRITES_WITHIN_S)
+        await self._office.stop()
         await self._pool.close()
         await self.tenants.close()
         if self.predictor is not None:
@@ -210,6 +238,10 @@ class SchedulerHost:
     async def reload(self) -> bool:
         """Reads the tenants file again; whether what is in it is in force."""
         return await self.tenants.watch.reload()
+
+    def _tenant_of(self, name: str) -> Tenant | None:
+        entry = self.tenants.registry.get(name)
+        return None if entry is None else entry.tenant
 
     def _tenants_changed(self) -> None:
         """The core learns weights and limits, metrics the names."""
@@ -225,11 +257,13 @@ class SchedulerHost:
             self._told.call_refused("admin" if f"/{admin.SERVICE}/" in method else "inference", refusal)
 
     async def _report_health(self) -> None:
-        """Inference is served while there is a worker and no drain."""
+        """Inference is served while there is a worker and no drain, jobs while the journal is open and no drain."""
         while True:
             self.shell.changed.clear()
             serving = bool(self.shell.workers) and not self.shell.draining
             await self._server.set_serving(service.SERVICE, serving)
+            jobs_served = self._office.ready and not self.shell.draining
+            await self._server.set_serving(jobs_service.SERVICE, jobs_served)
             await self.shell.changed.wait()
 
 

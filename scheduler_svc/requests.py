@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ class Request:
         cached_prompt_tokens, matched_stop, worker_id: as the workers told.
         grace: ends it unless a client comes back.
         trace: its span; None where it has none.
+        on_end: told when it has its outcome, by a job whose line it is: it lives without clients, and what becomes of
+            it is kept in the journal, not here.
     """
 
     handle: int
@@ -72,6 +74,7 @@ class Request:
     worker_id: str = ""
     grace: asyncio.TimerHandle | None = None
     trace: Trace | None = None
+    on_end: Callable[[Request], None] | None = None
 
     @property
     def key(self) -> Key:
@@ -140,6 +143,9 @@ class Book:
         del self.live[request.handle]
         request.prompt_ids, request.prompt_text = array("I"), ""
         request.answer.seal()
+        if request.on_end is not None:
+            del self._by_key[request.key]
+            return
         self._ended[request.key] = request
         self._ended_tokens += len(request.answer)
         while len(self._ended) > self._finished_kept or self._ended_tokens > MAX_KEPT_TOKENS:

@@ -225,7 +225,7 @@ class Shell:
         if stream not in request.streams:
             return
         request.streams.remove(stream)
-        if request.finished is not None or request.streams:
+        if request.finished is not None or request.streams or request.on_end is not None:
             return
         if request.resume_grace_ms:
             request.grace = self._loop.call_later(request.resume_grace_ms / 1000, self._abandoned, request)
@@ -271,7 +271,7 @@ class Shell:
 
     def _too_slow(self, request: Request, stream: ClientStream) -> None:
         what = f"the client lagged more than {self._max_buffered_tokens} tokens behind"
-        if len(request.streams) > 1:
+        if len(request.streams) > 1 or request.on_end is not None:
             request.streams.remove(stream)
             stream.end(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{what}; others read on", reason="SLOW_READER"))
         else:
@@ -342,6 +342,8 @@ class Shell:
         self.core.forget(end.job_id)
         for stream in request.streams:
             stream.wake()
+        if request.on_end is not None:
+            request.on_end(request)
         if self.forecaster is not None:
             self.forecaster.observe(request, job, end)
         if not self.book.live:

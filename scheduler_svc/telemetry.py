@@ -102,6 +102,17 @@ class SchedulerTelemetry:
             )
         return Asked(self, trace, request, self._clock_ms())
 
+    def asked_inside(self, request: inference_pb2.GenerateRequest, tenant: Tenant) -> Asked:
+        """A job asks for one of its lines: a trace of its own, and a refusal is no client's."""
+        trace = None
+        if self._tracing is not None:
+            trace = self._tracing.start(
+                names.JOB_LINE, SpanKind.INTERNAL, start_ms=self._clock_ms(), attributes=_asked_for(request)
+            )
+        asked = Asked(self, trace, request, self._clock_ms())
+        asked.tenant = tenant
+        return asked
+
     def accepted(self, request: Request, asked_ms: float, *, clamped: bool = False) -> None:
         """A request was accepted; `clamped`: in another class than it asked for."""
         accepted = request.accepted

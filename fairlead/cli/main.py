@@ -13,6 +13,7 @@ from fairlead.cli.admin import policy_app, status
 from fairlead.cli.certs import certs_app
 from fairlead.cli.doctor import doctor
 from fairlead.cli.generate import generate
+from fairlead.cli.jobs import jobs_app
 from fairlead.cli.keys import keys
 from fairlead.cli.predictor_worth import measure_worth
 from fairlead.cli.problems import EXIT_USAGE, fail
@@ -33,6 +34,7 @@ app.command()(up)
 app.command()(generate)
 app.command()(replay)
 app.command()(simulate)
+app.add_typer(jobs_app, name="jobs")
 app.add_typer(policy_app, name="policy")
 app.add_typer(tenants_app, name="tenants")
 app.command()(status)

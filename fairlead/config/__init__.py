@@ -8,6 +8,7 @@ Reading guide: `whole.py` puts the sections together and reads them; each other 
 
 from fairlead.config.base import ClassName, ConfigError
 from fairlead.config.credentials import Credential
+from fairlead.config.jobs import JobsConfig
 from fairlead.config.predictor import PredictorConfig
 from fairlead.config.scheduler import SchedulerConfig
 from fairlead.config.security import CertificateFiles, SecurityConfig, ServiceName
@@ -31,6 +32,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Credential",
+    "JobsConfig",
     "LogConfig",
     "PredictorConfig",
     "PrometheusConfig",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from fairlead.config.base import Count, Positive, Section, Share
+from fairlead.config.jobs import JobsConfig
 
 
 class SchedulerConfig(Section):
@@ -103,6 +104,11 @@ class SchedulerConfig(Section):
     """The audit log of admin changes, MB in all; the older half goes when it is full."""
     usage_keep_days: Positive = 92.0
     """Usage by tenant that is older goes."""
+    journal: SecretStr | None = None
+    """Where durable jobs lie: null for SQLite in `state_dir`, `sqlite:////FOLDER/FILE`, `postgresql://USER@HOST/DATABASE`,
+    or `memory` (they end with the process)."""
+    jobs: JobsConfig = JobsConfig()
+    """Durable jobs: what may be submitted, how much of it runs at once, how long it is kept."""
     why_events: Annotated[int, Field(ge=8, le=1000)] = 64
     """Newest moments of each request that `fairlead why` can tell of; older ones are left out, and it says so."""
     why_finished: Annotated[int, Field(ge=0, le=100_000)] = 1000

@@ -35,6 +35,9 @@ class Role(StrEnum):
 
 _RULES: Mapping[tuple[str, Role], str] = {
     ("fairlead.v1.InferenceService", Role.TENANT): "Generate Attach Cancel ListModels",
+    ("fairlead.v1.JobService", Role.TENANT): (
+        "SubmitJob GetJob WatchJob ListJobs CancelJob FetchResults StreamResults DeleteJob"
+    ),
     ("fairlead.v1.AdminService", Role.OPERATOR): (
         "GetStatus SetPolicy ListPolicies DrainScheduler Why ListRequests "
         "CreateTenant GetTenant ListTenants UpdateTenant DisableTenant EnableTenant RotateKey ExportUsage ListAuditLog"

@@ -176,7 +176,7 @@ async def running_suite(
         await host.start()
         suite = Suite(host, hosts, there, tls=suite_tls(config))
         try:
-            await suite.connected(len(hosts))
+            await until(lambda: len(host.shell.workers) >= len(hosts), "the workers")
             if there is not None:
                 await until(lambda: bool(host.predictor and host.predictor.connected), "the predictor")
             yield suite
