@@ -37,6 +37,11 @@ UNITS = {
     "connections": "connections", "calls": "calls",
 }  # fmt: skip
 """What the last word of a setting's name says of its unit."""
+UNITS_OF = {
+    "max_lines": "lines", "lines_in_flight": "lines", "lines_in_flight_per_tenant": "lines",
+    "max_jobs_per_tenant": "jobs", "jobs_at_once_per_tenant": "jobs", "max_attempts": "runs",
+}  # fmt: skip
+"""Of settings whose last word says another, or none."""
 BOUNDS = ((annotated_types.Ge, "at least"), (annotated_types.Gt, "above"), (annotated_types.Le, "at most"),
           (annotated_types.Lt, "below"))  # fmt: skip
 WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", SecretStr: "text, kept secret",
@@ -166,7 +171,8 @@ def _bounds(metadata: list[Any]) -> str:
 
 
 def _unit(path: str) -> str:
-    return UNITS.get(path.rpartition(".")[2].rpartition("_")[2], "")
+    name = path.rpartition(".")[2]
+    return UNITS_OF.get(name) or UNITS.get(name.rpartition("_")[2], "")
 
 
 def _shown(value: Any) -> str:
