@@ -135,10 +135,9 @@ class SchedulerHost:
             finished=scheduler.why_finished,
         )
         shell.witnesses.append(records)
-        self._decision_log: DecisionLog | None = None
         log_settings = LogSettings.configured(scheduler)
-        if log_settings is not None:
-            self._decision_log = DecisionLog(log_settings, core, limits, clock_ms)
+        self._decision_log = DecisionLog(log_settings, core, limits, clock_ms) if log_settings is not None else None
+        if self._decision_log is not None:
             shell.witnesses.append(self._decision_log)
         self._pool = WorkerPool(
             scheduler.workers,
