@@ -30,7 +30,7 @@ class Session:
 
     address: str
     pid: int
-    keys: dict[str, str] = field(default_factory=dict[str, str])
+    keys: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     ca: str = ""
 
 
@@ -82,8 +82,8 @@ class Access:
     """
 
     address: str
-    keys: dict[str, str]
-    explicit_key: str | None = None
+    keys: dict[str, str] = field(repr=False)
+    explicit_key: str | None = field(default=None, repr=False)
     tls: Tls | None = None
 
     def key(self, tenant: str | None, *, operator: bool = False) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,7 +33,7 @@ class Material:
     """
 
     certificate: bytes | None
-    key: bytes | None
+    key: bytes | None = field(repr=False)
     ca: bytes | None
     not_after: datetime | None
 
