@@ -153,7 +153,10 @@ class SchedulerMetrics:
         )  # fmt: skip
         gauge(
             meter, "fairlead.tenants.problems", "{problem}", "1 while the tenants file is refused, or usage not kept.",
-            lambda: [(bool(watch.problem), {"what": "file"}), (bool(tenants.usage.problem), {"what": "usage"})],
+            lambda: [
+                (int(bool(problem)), {"what": what})  # OTLP takes no booleans
+                for what, problem in (("file", watch.problem), ("usage", tenants.usage.problem))
+            ],
         )  # fmt: skip
 
     def observe(self, shell: Shell, pool: WorkerPool, predictor: PredictorLink | None) -> None:
