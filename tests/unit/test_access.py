@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import grpc
@@ -13,12 +15,17 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from fairlead import v1
 from fairlead.config import ConfigError, SecurityConfig
 from fairlead.rpc import ACCESS, Gate, Refusal, Role, Server, make_channel, make_server, read_details, scheduler_only
-from fairlead.v1 import admin_pb2, inference_pb2, inference_pb2_grpc, predictor_pb2, worker_pb2, worker_pb2_grpc
+from fairlead.v1 import inference_pb2, inference_pb2_grpc, worker_pb2_grpc
 
 CODE = grpc.StatusCode
-CONTRACTS = (inference_pb2, admin_pb2, worker_pb2, predictor_pb2, health_pb2, reflection_pb2)
+CONTRACTS = (
+    *(import_module(f"fairlead.v1.{each.name}") for each in iter_modules(v1.__path__) if each.name.endswith("_pb2")),
+    health_pb2,
+    reflection_pb2,
+)
 KEY = "a-secret-of-some-length"
 
 
