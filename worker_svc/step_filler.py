@@ -214,7 +214,7 @@ class Filler:
         if left_ms < 0:
             return 0
         per_token_ms = self._model.c1_ms_per_prefill_token
-        return int(left_ms / per_token_ms) if per_token_ms > 0 else held.left_tokens
+        return int(left_ms / per_token_ms) if per_token_ms > 0 else self._limits.token_budget
 
     def _prefill_allowance(self, first: Held) -> float:
         """Prefill tokens for all LS requests of this step; the most urgent one decides how many at least."""
