@@ -270,6 +270,7 @@ def _arrival(request: Request, wanted: Wanted) -> Arrived:
         expires_ms=request.expires_ms,
         received_tokens=len(wanted.received),
         length_hint_tokens=wanted.length_hint,
+        may_become_be=wanted.may_become_be,
     )
 
 

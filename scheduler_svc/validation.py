@@ -54,6 +54,7 @@ class Wanted:
         received: tokens of this answer that the client holds already.
         resume_grace_ms: how long it goes on without a client.
         length_hint: true length, from an operator; None: not told.
+        may_become_be: rather than refused it is to be served as BE.
     """
 
     request_id: str
@@ -68,6 +69,7 @@ class Wanted:
     received: Sequence[int]
     resume_grace_ms: int
     length_hint: int | None
+    may_become_be: bool = False
     clamped: bool = False
 
     def slo(self) -> types_pb2.Slo:
@@ -115,6 +117,7 @@ def check_generate(
         received=received,
         resume_grace_ms=min(grace_ms, config.max_resume_grace_ms),
         length_hint=_length_hint(request, tenant),
+        may_become_be=request.may_become_best_effort and "be" in tenant.classes,
         clamped=asked != chosen,
     )
 

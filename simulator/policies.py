@@ -90,7 +90,7 @@ def parse_choice(text: str) -> Choice:
 
     Keys are `budget` (tokens in a step), `seats`, `slots`, `tau` (0 to 1, or `none`), a setting that every policy has
     (`window_tokens`, `be_share`, ...), a choice that combines with any (`kv_admission`, `overload`, ...), or an option
-    of the policy.
+    of the policy. `overload` is `queue` where nothing is said.
 
     Raises:
         PolicyError: no such policy, an unknown key or a bad value; the message names it.
@@ -114,7 +114,8 @@ def parse_choice(text: str) -> Choice:
             shared[key] = _setting(text, key, value)
         else:
             options.append((key, value))
-    settings = dataclasses.replace(PolicySettings(), **shared, options=tuple(options))
+    # What is compared is orders: nobody refuses what others must serve, unless the text says so.
+    settings = dataclasses.replace(PolicySettings(), **({"overload": "queue"} | shared), options=tuple(options))
     policy = make_policy(find_policies(), registered, settings)
     try:
         check_settings(settings, policy, find_placements())

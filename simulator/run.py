@@ -131,7 +131,9 @@ def simulate(
     if run.choice.ls_alone:
         requests = only_ls(requests)
     limits = Limits(setup.max_queued, setup.max_queued)
-    return drive(run.choice, setup, _predictor(run, setup, workload), requests, limits, progress, log)
+    return drive(
+        run.choice, setup, predictor_of(run.source, run.choice, setup, workload), requests, limits, progress, log
+    )
 
 
 def measure_capacity(source: str, setup: Setup) -> float:
@@ -225,13 +227,14 @@ def machine_of(choice: Choice, setup: Setup) -> Machine:
     return Machine(limits, setup.step_model, max_held=HELD_PER_SLOT * slots)
 
 
-def _predictor(run: Run, setup: Setup, workload: Workload) -> Predictor | None:
-    tau = setup.tau if run.choice.tau is None else run.choice.tau
+def predictor_of(source: str, choice: Choice, setup: Setup, workload: Workload) -> Predictor | None:
+    """What answers the core's questions about a workload; None where there is no prediction."""
+    tau = setup.tau if choice.tau is None else choice.tau
     if tau == 0.0:
         return None
     made = NoisyPredictor(
         workload.lengths,
-        sigma_of(run.source, setup.requests, setup.seed, tau),
+        sigma_of(source, setup.requests, setup.seed, tau),
         max_tokens=workload.max_tokens,
         delay_ms=setup.prediction_ms,
         seed=setup.seed,

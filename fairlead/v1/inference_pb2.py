@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fairlead.v1 import types_pb2 as fairlead_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irlead/v1/inference.proto\x12\x0b\x66\x61irlead.v1\x1a\x17\x66\x61irlead/v1/types.proto\"\xeb\x03\n\x0fGenerateRequest\x12\x17\n\nrequest_id\x18\x01 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05model\x18\x02 \x01(\tH\x02\x88\x01\x01\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12-\n\x08messages\x18\x04 \x01(\x0b\x32\x19.fairlead.v1.ChatMessagesH\x00\x12*\n\ttoken_ids\x18\x05 \x01(\x0b\x32\x15.fairlead.v1.TokenIdsH\x00\x12\x30\n\rservice_class\x18\x06 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x1d\n\x03slo\x18\x07 \x01(\x0b\x32\x10.fairlead.v1.Slo\x12-\n\x08sampling\x18\x08 \x01(\x0b\x32\x1b.fairlead.v1.SamplingParams\x12\x1a\n\x12received_token_ids\x18\t \x03(\r\x12\x1c\n\x0fresume_grace_ms\x18\n \x01(\rH\x03\x88\x01\x01\x12\x18\n\x10return_token_ids\x18\x0b \x01(\x08\x12\x1f\n\x12length_hint_tokens\x18\x0c \x01(\rH\x04\x88\x01\x01\x42\x07\n\x05inputB\r\n\x0b_request_idB\x08\n\x06_modelB\x12\n\x10_resume_grace_msB\x15\n\x13_length_hint_tokens\"\x96\x01\n\x10GenerateResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.fairlead.v1.AcceptedH\x00\x12#\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x12.fairlead.v1.DeltaH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.fairlead.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"\xda\x01\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x32\n\x0f\x65\x66\x66\x65\x63tive_class\x18\x04 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\'\n\reffective_slo\x18\x05 \x01(\x0b\x32\x10.fairlead.v1.Slo\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x12\n\nmax_tokens\x18\x07 \x01(\r\x12\x13\n\x0b\x63ontinuable\x18\x08 \x01(\x08\"R\n\x05\x44\x65lta\x12\x13\n\x0b\x66irst_token\x18\x01 \x01(\r\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\"\xb9\x01\n\x08\x46inished\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.fairlead.v1.Outcome\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.fairlead.v1.Usage\x12\'\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x15.fairlead.v1.Decision\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x19\n\x0cmatched_stop\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_matched_stop\"7\n\rAttachRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nfrom_token\x18\x02 \x01(\r\"\x94\x01\n\x0e\x41ttachResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.fairlead.v1.AcceptedH\x00\x12#\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x12.fairlead.v1.DeltaH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.fairlead.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"#\n\x0e\x43\x61ncelResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.fairlead.v1.ModelInfo\"G\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1a\n\x12max_context_tokens\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r2\xb4\x02\n\x10InferenceService\x12I\n\x08Generate\x12\x1c.fairlead.v1.GenerateRequest\x1a\x1d.fairlead.v1.GenerateResponse0\x01\x12\x43\n\x06\x41ttach\x12\x1a.fairlead.v1.AttachRequest\x1a\x1b.fairlead.v1.AttachResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.fairlead.v1.CancelRequest\x1a\x1b.fairlead.v1.CancelResponse\x12M\n\nListModels\x12\x1e.fairlead.v1.ListModelsRequest\x1a\x1f.fairlead.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irlead/v1/inference.proto\x12\x0b\x66\x61irlead.v1\x1a\x17\x66\x61irlead/v1/types.proto\"\x8b\x04\n\x0fGenerateRequest\x12\x17\n\nrequest_id\x18\x01 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05model\x18\x02 \x01(\tH\x02\x88\x01\x01\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12-\n\x08messages\x18\x04 \x01(\x0b\x32\x19.fairlead.v1.ChatMessagesH\x00\x12*\n\ttoken_ids\x18\x05 \x01(\x0b\x32\x15.fairlead.v1.TokenIdsH\x00\x12\x30\n\rservice_class\x18\x06 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\x1d\n\x03slo\x18\x07 \x01(\x0b\x32\x10.fairlead.v1.Slo\x12-\n\x08sampling\x18\x08 \x01(\x0b\x32\x1b.fairlead.v1.SamplingParams\x12\x1a\n\x12received_token_ids\x18\t \x03(\r\x12\x1c\n\x0fresume_grace_ms\x18\n \x01(\rH\x03\x88\x01\x01\x12\x18\n\x10return_token_ids\x18\x0b \x01(\x08\x12\x1f\n\x12length_hint_tokens\x18\x0c \x01(\rH\x04\x88\x01\x01\x12\x1e\n\x16may_become_best_effort\x18\r \x01(\x08\x42\x07\n\x05inputB\r\n\x0b_request_idB\x08\n\x06_modelB\x12\n\x10_resume_grace_msB\x15\n\x13_length_hint_tokens\"\x96\x01\n\x10GenerateResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.fairlead.v1.AcceptedH\x00\x12#\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x12.fairlead.v1.DeltaH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.fairlead.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"\xda\x01\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x32\n\x0f\x65\x66\x66\x65\x63tive_class\x18\x04 \x01(\x0e\x32\x19.fairlead.v1.ServiceClass\x12\'\n\reffective_slo\x18\x05 \x01(\x0b\x32\x10.fairlead.v1.Slo\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x12\n\nmax_tokens\x18\x07 \x01(\r\x12\x13\n\x0b\x63ontinuable\x18\x08 \x01(\x08\"R\n\x05\x44\x65lta\x12\x13\n\x0b\x66irst_token\x18\x01 \x01(\r\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\"\xb9\x01\n\x08\x46inished\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.fairlead.v1.Outcome\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.fairlead.v1.Usage\x12\'\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x15.fairlead.v1.Decision\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x19\n\x0cmatched_stop\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_matched_stop\"7\n\rAttachRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nfrom_token\x18\x02 \x01(\r\"\x94\x01\n\x0e\x41ttachResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.fairlead.v1.AcceptedH\x00\x12#\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x12.fairlead.v1.DeltaH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.fairlead.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"#\n\x0e\x43\x61ncelResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.fairlead.v1.ModelInfo\"G\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1a\n\x12max_context_tokens\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r2\xb4\x02\n\x10InferenceService\x12I\n\x08Generate\x12\x1c.fairlead.v1.GenerateRequest\x1a\x1d.fairlead.v1.GenerateResponse0\x01\x12\x43\n\x06\x41ttach\x12\x1a.fairlead.v1.AttachRequest\x1a\x1b.fairlead.v1.AttachResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.fairlead.v1.CancelRequest\x1a\x1b.fairlead.v1.CancelResponse\x12M\n\nListModels\x12\x1e.fairlead.v1.ListModelsRequest\x1a\x1f.fairlead.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,29 +33,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fairlead.v1.inference_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=70
-  _globals['_GENERATEREQUEST']._serialized_end=561
-  _globals['_GENERATERESPONSE']._serialized_start=564
-  _globals['_GENERATERESPONSE']._serialized_end=714
-  _globals['_ACCEPTED']._serialized_start=717
-  _globals['_ACCEPTED']._serialized_end=935
-  _globals['_DELTA']._serialized_start=937
-  _globals['_DELTA']._serialized_end=1019
-  _globals['_FINISHED']._serialized_start=1022
-  _globals['_FINISHED']._serialized_end=1207
-  _globals['_ATTACHREQUEST']._serialized_start=1209
-  _globals['_ATTACHREQUEST']._serialized_end=1264
-  _globals['_ATTACHRESPONSE']._serialized_start=1267
-  _globals['_ATTACHRESPONSE']._serialized_end=1415
-  _globals['_CANCELREQUEST']._serialized_start=1417
-  _globals['_CANCELREQUEST']._serialized_end=1452
-  _globals['_CANCELRESPONSE']._serialized_start=1454
-  _globals['_CANCELRESPONSE']._serialized_end=1489
-  _globals['_LISTMODELSREQUEST']._serialized_start=1491
-  _globals['_LISTMODELSREQUEST']._serialized_end=1510
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1512
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1572
-  _globals['_MODELINFO']._serialized_start=1574
-  _globals['_MODELINFO']._serialized_end=1645
-  _globals['_INFERENCESERVICE']._serialized_start=1648
-  _globals['_INFERENCESERVICE']._serialized_end=1956
+  _globals['_GENERATEREQUEST']._serialized_end=593
+  _globals['_GENERATERESPONSE']._serialized_start=596
+  _globals['_GENERATERESPONSE']._serialized_end=746
+  _globals['_ACCEPTED']._serialized_start=749
+  _globals['_ACCEPTED']._serialized_end=967
+  _globals['_DELTA']._serialized_start=969
+  _globals['_DELTA']._serialized_end=1051
+  _globals['_FINISHED']._serialized_start=1054
+  _globals['_FINISHED']._serialized_end=1239
+  _globals['_ATTACHREQUEST']._serialized_start=1241
+  _globals['_ATTACHREQUEST']._serialized_end=1296
+  _globals['_ATTACHRESPONSE']._serialized_start=1299
+  _globals['_ATTACHRESPONSE']._serialized_end=1447
+  _globals['_CANCELREQUEST']._serialized_start=1449
+  _globals['_CANCELREQUEST']._serialized_end=1484
+  _globals['_CANCELRESPONSE']._serialized_start=1486
+  _globals['_CANCELRESPONSE']._serialized_end=1521
+  _globals['_LISTMODELSREQUEST']._serialized_start=1523
+  _globals['_LISTMODELSREQUEST']._serialized_end=1542
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1544
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1604
+  _globals['_MODELINFO']._serialized_start=1606
+  _globals['_MODELINFO']._serialized_end=1677
+  _globals['_INFERENCESERVICE']._serialized_start=1680
+  _globals['_INFERENCESERVICE']._serialized_end=1988
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "model", "text", "messages", "token_ids", "service_class", "slo", "sampling", "received_token_ids", "resume_grace_ms", "return_token_ids", "length_hint_tokens")
+    __slots__ = ("request_id", "model", "text", "messages", "token_ids", "service_class", "slo", "sampling", "received_token_ids", "resume_grace_ms", "return_token_ids", "length_hint_tokens", "may_become_best_effort")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class GenerateRequest(_message.Message):
     RESUME_GRACE_MS_FIELD_NUMBER: _ClassVar[int]
     RETURN_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_HINT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAY_BECOME_BEST_EFFORT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     text: str
@@ -33,7 +34,8 @@ class GenerateRequest(_message.Message):
     resume_grace_ms: int
     return_token_ids: bool
     length_hint_tokens: int
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[_types_pb2.ChatMessages, _Mapping]] = ..., token_ids: _Optional[_Union[_types_pb2.TokenIds, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., received_token_ids: _Optional[_Iterable[int]] = ..., resume_grace_ms: _Optional[int] = ..., return_token_ids: _Optional[bool] = ..., length_hint_tokens: _Optional[int] = ...) -> None: ...
+    may_become_best_effort: bool
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[_types_pb2.ChatMessages, _Mapping]] = ..., token_ids: _Optional[_Union[_types_pb2.TokenIds, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., received_token_ids: _Optional[_Iterable[int]] = ..., resume_grace_ms: _Optional[int] = ..., return_token_ids: _Optional[bool] = ..., length_hint_tokens: _Optional[int] = ..., may_become_best_effort: _Optional[bool] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("accepted", "delta", "finished")

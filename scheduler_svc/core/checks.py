@@ -45,7 +45,7 @@ def check_choices(choices: Choices, *, repredict: str, placements: Collection[st
             raise BadChoice(name, f"must be {least} to 1000000, got {value}")
     if choices.chunk_tokens is not None and choices.chunking != "fixed":
         raise BadChoice("chunk_tokens", f"chunking is {choices.chunking!r}; only 'fixed' has a fixed size")
-    if choices.admission != "none" and choices.overload != "queue":
+    if choices.admission != "none" and choices.overload not in ("auto", "queue"):
         raise BadChoice(
             "overload",
             f"admission {choices.admission!r} already decides what becomes of a request that would miss its target: "

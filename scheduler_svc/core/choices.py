@@ -11,7 +11,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "admission": ("none", "guards", "dp_soft"),
     "chunking": ("auto", "fixed", "slack"),
     "batching": ("rank", "credit"),
-    "overload": ("queue", "reject", "relegate"),
+    "overload": ("auto", "queue", "reject", "relegate"),
     "predict": ("always", "skip", "delay"),
     "fair_shares": ("auto", "on", "off"),
 }
@@ -32,7 +32,8 @@ class Choices:
         chunking: how much prefill a step takes; auto: as the policy's step budget has it.
         chunk_tokens: most prefill tokens in a step under `chunking: fixed`; None: the engine's token budget.
         batching: all running requests in rank order, or LS decodes by SCORPIO's credits.
-        overload: what happens to a request that will miss its target: it waits, is refused, or becomes BE.
+        overload: what happens to a request that will miss its target: it waits, is refused, or becomes BE; auto:
+            as the policy has it.
         placement: which worker takes a request, by name.
         predict: ask about every request, only about those that look long, or only about those that turn out long.
         predict_tokens: what counts as long under `predict: skip` and `delay`, output tokens.
@@ -48,7 +49,7 @@ class Choices:
     chunking: str = "auto"
     chunk_tokens: int | None = None
     batching: str = "rank"
-    overload: str = "queue"
+    overload: str = "auto"
     placement: str = "min_load"
     predict: str = "always"
     predict_tokens: int = 100
@@ -63,7 +64,9 @@ class Choices:
     @property
     def reckons(self) -> bool:
         """Whether work ahead has to be reckoned with: mean and deviation of what is left of each request."""
-        return self.admission != "none" or self.overload != "queue" or self.placement in LENGTH_PLACEMENTS
+        return (
+            self.admission != "none" or self.overload in ("reject", "relegate") or self.placement in LENGTH_PLACEMENTS
+        )
 
     @property
     def wants_lengths(self) -> bool:

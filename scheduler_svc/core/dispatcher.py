@@ -71,6 +71,11 @@ class Dispatcher:
         """Whether predicted KV peaks decide who enters."""
         return self._gate.reckons_memory
 
+    @property
+    def overload(self) -> str:
+        """What becomes of a request that would miss its target."""
+        return self.guard.policy.overload
+
     def _take_policy(self, policy: Policy) -> bool:
         """True where the counters of fairness begin anew."""
         settings = policy.settings

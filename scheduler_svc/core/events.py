@@ -54,7 +54,8 @@ class Arrived:
     """A request was accepted.
 
     `received_tokens` were already sent to the client by an earlier scheduler; `length_hint_tokens` is the answer's true
-    length, where an operator (or the simulator) tells it.
+    length, where an operator (or the simulator) tells it; `may_become_be`: rather than refused, an LS request whose
+    targets are out of reach is to be served as BE.
     """
 
     job_id: int
@@ -70,6 +71,7 @@ class Arrived:
     expires_ms: float | None = None
     received_tokens: int = 0
     length_hint_tokens: int | None = None
+    may_become_be: bool = False
 
 
 @dataclass(frozen=True, slots=True)

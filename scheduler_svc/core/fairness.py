@@ -184,6 +184,14 @@ class FairShares:
             found = self._lanes[model, group[0]] = Lane()
         return found
 
+    def others_weight(self, job: Job) -> float:
+        """Weights of the other tenants that the job's lane has known, over that of its own; 0 without fair shares."""
+        if not self.rules.on:
+            return 0.0
+        group = self.group(job)
+        known = self.lane(job.spec.model, group).counters
+        return sum(self._weight(name) for name in known if name != group[1]) / self._weight(group[1])
+
     def share(self, tenant: str, model: str, *, latency_sensitive: bool) -> Share:
         """Where a tenant stands with its requests of a class."""
         lane = self._lanes.get((model, 1 if self.rules.apart and not latency_sensitive else 0))

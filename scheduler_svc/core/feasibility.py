@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from scheduler_svc.core import outlook
 from scheduler_svc.core.admission import AdmissionRefusal, RefusalReason, bounded_retry_ms
 from scheduler_svc.core.dispatcher import Dispatcher
+from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.soft_admission import Demand, admitted
 from scheduler_svc.core.types import Arrived, Job
 from scheduler_svc.core.workers import WorkerView
@@ -15,17 +19,47 @@ MOST_NEW = 64
 """New requests that one run of the dynamic programme decides on; those that come with more are declined."""
 
 
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How much of what there is may be promised to LS: the estimates are means, and what comes next is not known.
+
+    Attributes:
+        ttft: of a TTFT target.
+        pace: of a TPOT target.
+        kv: of the KV cache.
+    """
+
+    ttft: float
+    pace: float
+    kv: float
+
+
+ALL_THERE_IS = Headroom(1.0, math.inf, math.inf)
+"""What SCORPIO's guards go by at the door."""
+WITHIN_SHARE = Headroom(0.85, 0.9, 0.85)
+BEYOND_SHARE = Headroom(0.7, 0.8, 0.75)
+"""A tenant with more than its part of what LS has open leaves the rest to those who have less (docs/overload.md)."""
+
+
 class Feasibility:
     """Judges requests by the dispatcher's state.
 
     Args:
         dispatcher: knows what waits and what is where.
+        ledger: knows what each tenant has open.
         live: accepted and not ended, by id.
+        weight: of a tenant.
     """
 
-    def __init__(self, dispatcher: Dispatcher, live: dict[int, Job]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, ledger: Ledger, live: dict[int, Job], weight: Callable[[str], float]
+    ) -> None:
         self._dispatcher = dispatcher
+        self._ledger = ledger
         self._live = live
+        self._weight = weight
+        self._weights: dict[str, float] = {}
+        self._weights_sum = 0.0
         self._hopeless: list[tuple[float, int]] = []
         self._undecided: dict[str, list[int]] = {}
         self._admitted: dict[str, dict[int, None]] = {}
@@ -44,33 +78,36 @@ class Feasibility:
         impossible = _never_fits(spec, workers)
         if impossible is not None:
             return impossible
-        settings = self._dispatcher.settings
-        if settings.admission == "guards" or settings.overload == "reject":
-            if spec.latency_sensitive:
-                return self._late_first_token(spec, workers, now_ms)
-            if settings.overload == "reject":
-                return self._late_completion(spec, mean_tokens, workers, now_ms)
-        return None
+        if self._dispatcher.settings.admission == "guards":
+            return self._late_first_token(spec, workers, now_ms, ALL_THERE_IS) if spec.latency_sensitive else None
+        if self._dispatcher.overload != "reject" or (spec.latency_sensitive and spec.may_become_be):
+            return None
+        if not spec.latency_sensitive:
+            return self._late_completion(spec, mean_tokens, workers, now_ms)
+        return self._out_of_reach(spec, mean_tokens, workers, now_ms)
 
     def arrived(self, job: Job, now_ms: float) -> None:
         """Takes note of a request that was accepted."""
-        settings = self._dispatcher.settings
-        if not job.spec.latency_sensitive or job.output_tokens:
+        if not job.spec.latency_sensitive:
             return
-        if settings.admission == "dp_soft":
+        if job.spec.tenant not in self._weights:
+            weight = self._weights[job.spec.tenant] = self._weight(job.spec.tenant)
+            self._weights_sum += weight
+        if job.output_tokens:
+            return
+        overload = self._dispatcher.overload
+        if self._dispatcher.settings.admission == "dp_soft":
             self._undecided.setdefault(job.spec.model, []).append(job.job_id)
-        elif settings.overload == "relegate":
+        elif overload == "relegate" or (overload == "reject" and job.spec.may_become_be):
             workers = self._dispatcher.workers_of(job.spec.model)
             due_ms = job.arrival_ms + job.spec.ttft_ms
             if not workers:
                 heappush(self._hopeless, (due_ms, job.job_id))
                 return
-            found = outlook.first_token(
-                job.spec, due_ms, self._dispatcher.backlog(job.spec.model), workers, self._dispatcher.rules
-            )
-            # Its own prompt waits already, so it is among what is ahead.
+            mean_tokens = job.distribution.mean_remaining()
+            late = self._out_of_reach(job.spec, mean_tokens, workers, now_ms, counted=True) is not None
+            # At the latest when not even its own prompt can be done in time any more.
             own_ms = min(worker.cost.c1_ms_per_prefill_token for worker in workers) * job.spec.prompt_tokens
-            late = now_ms + found.wait_ms > due_ms
             heappush(self._hopeless, (now_ms if late else due_ms - own_ms, job.job_id))
 
     def next_due_ms(self) -> float | None:
@@ -102,17 +139,62 @@ class Feasibility:
         job = self._live.get(job_id)
         return job is not None and job.worker is None and job.spec.latency_sensitive and job.first_token_ms is None
 
-    def _late_first_token(self, spec: Arrived, workers: list[WorkerView], now_ms: float) -> AdmissionRefusal | None:
+    def terms_changed(self) -> None:
+        """Other weights hold."""
+        self._weights = {tenant: self._weight(tenant) for tenant in self._weights}
+        self._weights_sum = sum(self._weights.values())
+
+    def _headroom(self, tenant: str) -> Headroom:
+        """What a tenant's LS requests are held to, by its part of what LS has open and by its weight."""
+        if not self._dispatcher.fair.rules.on:
+            return WITHIN_SHARE
+        weight = self._weight(tenant)
+        others = self._weights_sum if tenant in self._weights else self._weights_sum + weight
+        return BEYOND_SHARE if self._ledger.part_of_live(tenant, True) > weight / others else WITHIN_SHARE
+
+    def _out_of_reach(
+        self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], now_ms: float, *, counted: bool = False
+    ) -> AdmissionRefusal | None:
+        """Whether an LS request would miss its targets, or make those that are there miss theirs.
+
+        `counted`: it waits already, so that it is among what is ahead of it.
+        """
+        room = self._headroom(spec.tenant)
+        return self._late_first_token(spec, workers, now_ms, room, counted=counted) or self._crowded(
+            spec, mean_tokens, workers, room, counted=counted
+        )
+
+    def _late_first_token(
+        self, spec: Arrived, workers: list[WorkerView], now_ms: float, room: Headroom, *, counted: bool = False
+    ) -> AdmissionRefusal | None:
         backlog = self._dispatcher.backlog(spec.model)
         found = outlook.first_token(spec, now_ms + spec.ttft_ms, backlog, workers, self._dispatcher.rules)
-        if found.ms <= spec.ttft_ms:
+        # Who could not be in time on an idle worker either is judged by the wait alone: coming back would not help.
+        own_ms = 0.0 if outlook.idle_prefill_ms(spec, workers) > spec.ttft_ms else found.own_ms
+        expected_ms = max(found.wait_ms, own_ms) if counted else found.wait_ms + own_ms
+        if expected_ms <= room.ttft * spec.ttft_ms:
             return None
         text = (
             f"its first token would come in about {found.ms:.0f} ms, its target is {spec.ttft_ms:.0f} ms: "
             f"{found.wait_ms:.0f} ms of work are ahead of it"
         )
-        retry_ms = bounded_retry_ms(min(found.ms - spec.ttft_ms, found.wait_ms))
+        retry_ms = bounded_retry_ms(min(expected_ms - room.ttft * spec.ttft_ms, found.wait_ms))
         return AdmissionRefusal(RefusalReason.TTFT_OUT_OF_REACH, text, retry_ms)
+
+    def _crowded(
+        self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], room: Headroom, *, counted: bool
+    ) -> AdmissionRefusal | None:
+        """Whether the LS requests that are there and one more would keep neither their pace nor their memory."""
+        found = outlook.crowd(spec, mean_tokens, self._dispatcher.backlog(spec.model), workers, counted=counted)
+        pace, memory = found.step_ms / (room.pace * spec.tpot_ms), found.kv_share / room.kv
+        if max(pace, memory) <= 1.0 or found.count == 1:
+            return None
+        text = (
+            f"with it each token would take about {found.step_ms:.0f} ms, its target is {spec.tpot_ms:.0f} ms"
+            if pace > memory
+            else f"with it latency-sensitive requests would fill {found.kv_share:.0%} of the KV cache"
+        )
+        return AdmissionRefusal(RefusalReason.TPOT_OUT_OF_REACH, text, bounded_retry_ms(found.end_ms))
 
     def _late_completion(
         self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], now_ms: float

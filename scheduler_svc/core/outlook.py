@@ -49,7 +49,7 @@ def prefill_share(worker: WorkerView, tpot_ms: float) -> float:
     if not decodes:
         prefill_ms = cost.c1_ms_per_prefill_token * STEP_TOKENS
         return max(LEAST_PREFILL_SHARE, prefill_ms / max(cost.c0_ms + prefill_ms, 1e-9))
-    context = tally.used * decodes / max(1, len(tally))
+    context = tally.ls_used
     taken_ms = cost.c0_ms + cost.c2_ms_per_decode * decodes + cost.c3_ms_per_context_token * context
     return min(1.0, max(LEAST_PREFILL_SHARE, 1.0 - taken_ms / tpot_ms))
 
@@ -63,7 +63,7 @@ def prefill_ahead_ms(due_ms: float, backlog: Backlog, workers: Sequence[WorkerVi
     """Prefill of LS requests due no later than `due_ms`, in the pool and on workers, ms of one worker's time."""
     last = due_step(due_ms)
     waiting = sum(backlog.ls_prefill[step] for step in backlog.ls_prefill.irange(maximum=last))
-    placed = sum(worker.tally.prefill for worker in workers if worker.tally.latency_sensitive)
+    placed = sum(worker.tally.ls_prefill for worker in workers)
     c1 = sum(worker.cost.c1_ms_per_prefill_token for worker in workers) / len(workers)
     return c1 * (waiting + placed)
 
@@ -89,6 +89,47 @@ def first_token(
     if rules.class_tiers:
         return Estimate(prefill_ahead_ms(due_ms, backlog, workers) / rate, own_ms)
     return Estimate(turn_ms(backlog, workers, rules), own_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The LS requests of some workers, those that wait for them included, and one more.
+
+    Attributes:
+        count: of them.
+        step_ms: of a step with all of them decoding, a worker's part of them.
+        kv_share: of the workers' KV cache that they will fill: what they hold and half of what is to come, since not
+            all are at their end at once; 0 where a worker did not say how much it has.
+        end_ms: mean time between two ends among them.
+    """
+
+    count: int
+    step_ms: float
+    kv_share: float
+    end_ms: float
+
+
+def idle_prefill_ms(spec: Arrived, workers: Sequence[WorkerView]) -> float:
+    """Prefill of a request on the fastest of these workers with nothing else to do."""
+    steps = -(-spec.prompt_tokens // STEP_TOKENS)
+    return min(steps * each.cost.c0_ms + each.cost.c1_ms_per_prefill_token * spec.prompt_tokens for each in workers)
+
+
+def crowd(
+    spec: Arrived, mean_tokens: float, backlog: Backlog, workers: Sequence[WorkerView], *, counted: bool
+) -> Crowd:
+    """What LS would come to with one more request, all of it decoding; `counted`: it waits among them already."""
+    tallies = [backlog.tally, *(worker.tally for worker in workers)]
+    one, prompt, answer = (0, 0, 0.0) if counted else (1, spec.prompt_tokens, mean_tokens)
+    count = one + sum(tally.latency_sensitive for tally in tallies)
+    used = prompt + sum(tally.ls_used for tally in tallies)
+    left = answer + sum(tally.ls_mean for tally in tallies)
+    share = 1.0 / len(workers)
+    cost = workers[0].cost
+    step_ms = cost.c0_ms + share * (cost.c2_ms_per_decode * count + cost.c3_ms_per_context_token * used)
+    sizes = [worker.up.kv_blocks * worker.up.kv_block_tokens for worker in workers]
+    kv_share = (used + 0.5 * left) / sum(sizes) if all(sizes) else 0.0
+    return Crowd(count, step_ms, kv_share, spec.tpot_ms * left / (count * count))
 
 
 def turn_ms(backlog: Backlog, workers: Sequence[WorkerView], rules: Rules, part: float = 1.0) -> float:

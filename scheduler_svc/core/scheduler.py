@@ -48,6 +48,7 @@ from scheduler_svc.core.types import (
     WorkerUp,
     WorkerUpdated,
 )
+from scheduler_svc.core.waiting import wait_bound_ms
 from scheduler_svc.core.workers import WorkerView
 
 
@@ -88,7 +89,7 @@ class SchedulerCore:
         )
         self._jobs: dict[int, Job] = {}
         self._live: dict[int, Job] = {}
-        self._feasibility = Feasibility(self._dispatcher, self._live)
+        self._feasibility = Feasibility(self._dispatcher, self.ledger, self._live, self._weight)
         self._paces: dict[str, Pace] = {}
         self._expiries: list[tuple[float, int]] = []
         self._ageing = Ageing()
@@ -118,6 +119,11 @@ class SchedulerCore:
     def hindrances(self, job: Job, most: int) -> list[Hindered]:
         """Why the first `most` workers of its model do not take a waiting job."""
         return hindrances(self._dispatcher, job, most)
+
+    def wait_bound_ms(self, job_id: int) -> float | None:
+        """Longest that a waiting BE job will wait for its first token from now on (I6); None: nothing is promised."""
+        job = self._live.get(job_id)
+        return None if job is None or job.worker is not None else wait_bound_ms(self._dispatcher, job)
 
     def place_of(self, job: Job) -> int:
         """How many stand before a live job in the pool, or on its worker."""
@@ -207,6 +213,7 @@ class SchedulerCore:
                 self._policy_changed(event, now_ms)
             case TenantsChanged():
                 self._admission.tenants_changed(event.tenants, now_ms)
+                self._feasibility.terms_changed()
 
     def _arrived(self, spec: Arrived, now_ms: float) -> None:
         assert spec.job_id not in self._jobs, f"job {spec.job_id} arrived twice"
@@ -390,6 +397,8 @@ class SchedulerCore:
             job.remaining_high = remaining_high(job)
         if self.policy.settings.reckons:
             job.remaining_mean, job.remaining_sd = remaining_moments(job)
+        elif self._dispatcher.overload != "queue" or self._dispatcher.rules.be_share > 0:
+            job.remaining_mean = job.distribution.mean_remaining(job.output_tokens)
         self._dispatcher.recount(job)
 
     def _weight(self, tenant: str) -> float:

@@ -7,21 +7,25 @@ from scheduler_svc.core.types import Job
 SLICE_TOKENS = 128
 """How far ahead a slice of work reaches (slice-level scheduling, arXiv 2406.13511)."""
 
-_Share = tuple[int, int, int, float, float, float, float]
+_Share = tuple[int, int, int, float, float, float, float, int, int, float]
 
 
 def _share_of(job: Job) -> _Share:
-    """(LS, prefill, used, high, mean, slice, variance): what one job adds, in the units of `Tally`."""
+    """(LS, prefill, used, high, mean, slice, variance, LS prefill, used, mean): what one job adds to a `Tally`."""
     spec, mean = job.spec, job.remaining_mean
-    fresh = job.output_tokens == job.base_tokens
+    ls, used = spec.latency_sensitive, spec.prompt_tokens + job.output_tokens
+    prefill = spec.prompt_tokens + job.base_tokens if job.output_tokens == job.base_tokens else 0
     return (
-        1 if spec.latency_sensitive else 0,
-        spec.prompt_tokens + job.base_tokens if fresh else 0,
-        spec.prompt_tokens + job.output_tokens,
+        1 if ls else 0,
+        prefill,
+        used,
         job.remaining_high,
         mean,
         min(mean, SLICE_TOKENS),
         job.remaining_sd * job.remaining_sd,
+        prefill if ls else 0,
+        used if ls else 0,
+        mean if ls else 0.0,
     )
 
 
@@ -34,18 +38,31 @@ class Tally:
         used: KV tokens held, or to be held once the prompt is computed.
         high: output tokens to come, at the quantile that memory reckons with.
         mean, variance: of the output tokens to come; 0 unless the choices in force reckon with work.
+        ls_prefill, ls_used, ls_mean: of the LS jobs alone.
         slice: output tokens to come within the next `SLICE_TOKENS` of each.
     """
 
-    __slots__ = ("_shares", "high", "latency_sensitive", "mean", "prefill", "slice", "used", "variance")
+    __slots__ = (
+        "_shares",
+        "high",
+        "latency_sensitive",
+        "ls_mean",
+        "ls_prefill",
+        "ls_used",
+        "mean",
+        "prefill",
+        "slice",
+        "used",
+        "variance",
+    )
 
     def __init__(self) -> None:
         self._shares: dict[int, _Share] = {}
         self._clear()
 
     def _clear(self) -> None:
-        self.latency_sensitive = self.prefill = self.used = 0
-        self.high = self.mean = self.slice = self.variance = 0.0
+        self.latency_sensitive = self.prefill = self.used = self.ls_prefill = self.ls_used = 0
+        self.high = self.mean = self.slice = self.variance = self.ls_mean = 0.0
 
     def __len__(self) -> int:
         return len(self._shares)
@@ -70,7 +87,7 @@ class Tally:
             self._clear()
 
     def _add(self, share: _Share, sign: int) -> None:
-        latency_sensitive, prefill, used, high, mean, in_slice, variance = share
+        latency_sensitive, prefill, used, high, mean, in_slice, variance, ls_prefill, ls_used, ls_mean = share
         self.latency_sensitive += sign * latency_sensitive
         self.prefill += sign * prefill
         self.used += sign * used
@@ -78,3 +95,6 @@ class Tally:
         self.mean += sign * mean
         self.slice += sign * in_slice
         self.variance += sign * variance
+        self.ls_prefill += sign * ls_prefill
+        self.ls_used += sign * ls_used
+        self.ls_mean += sign * ls_mean

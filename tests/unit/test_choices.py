@@ -201,12 +201,9 @@ def test_the_tpot_guard_keeps_an_ls_request_in_the_pool_while_others_would_fall_
     assert placed(core.tick(1.0)) == [(3, "w1")]
 
 
-@pytest.mark.parametrize("choices", [{"admission": "guards"}, {"overload": "reject"}])
-def test_an_ls_request_that_would_miss_its_first_token_is_refused_with_the_delay_that_would_do(
-    choices: dict[str, str],
-) -> None:
+def test_an_ls_request_that_would_miss_its_first_token_is_refused_with_the_delay_that_would_do() -> None:
     # No decodes: prefill has 0.1 * 2048 of 10 + 0.1 * 2048 ms. 8,000 prompt tokens ahead are 800 ms of work.
-    core = core_with("slo", replace(WORKER, kv_blocks=10_000, cost=COST), **choices)
+    core = core_with("slo", replace(WORKER, kv_blocks=10_000, cost=COST), admission="guards")
     share = 204.8 / 214.8
     assert core.refusal_for("acme", 0.0, arrived(9, ls=True)) is None
     core.handle(WorkerLost("w1"), 0.0)
@@ -326,7 +323,7 @@ def test_choices_that_need_lengths_ask_for_them_though_the_policy_does_not() -> 
     ("policy", "choices", "setting", "why"),
     [
         ("slo", {"placement": "nowhere"}, "placement", "known: freeness, max_min, min_load, round_robin, waiting_time"),
-        ("slo", {"overload": "drop"}, "overload", "known: queue, reject, relegate"),
+        ("slo", {"overload": "drop"}, "overload", "known: auto, queue, reject, relegate"),
         ("slo", {"admission": "guards", "overload": "relegate"}, "overload", "already decides"),
         ("slo", {"admission": "dp_soft", "overload": "reject"}, "overload", "already decides"),
         ("fcfs", {"admission": "dp_soft"}, "admission", "knows no classes"),

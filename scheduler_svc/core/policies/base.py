@@ -95,6 +95,8 @@ class Policy:
     """Whether a BE job enters a worker only while the predicted KV peak fits."""
     fair_shares: ClassVar[bool] = False
     """Whether tenants get fair shares where the configuration leaves it to the policy (docs/choices.md)."""
+    sheds_load: ClassVar[bool] = False
+    """Whether a request that would miss its target is refused, where the configuration leaves it to the policy."""
     classes_apart: ClassVar[bool] = False
     """Whether every LS job stands before every BE job, so that shares are kept inside each class."""
     plan_head: int = 0
@@ -105,6 +107,13 @@ class Policy:
     def __init__(self, settings: PolicySettings) -> None:
         self.settings = settings
         self.options: Any = read_options(self.name, self.Options, settings.options)
+
+    @property
+    def overload(self) -> str:
+        """What becomes of a request that would miss its target: "queue", "reject" or "relegate"."""
+        if self.settings.overload != "auto":
+            return self.settings.overload
+        return "reject" if self.sheds_load and self.settings.admission == "none" else "queue"
 
     def wants_prediction(self, job: Job, generated_tokens: int) -> bool:  # noqa: ARG002
         """Whether to ask the predictor about `job`, at arrival (0) and after each window."""

@@ -28,6 +28,7 @@ class Slo(Policy):
     admits_by_memory = True
     fair_shares = True
     classes_apart = True
+    sheds_load = True
 
     @dataclass(frozen=True, slots=True)
     class Options:
