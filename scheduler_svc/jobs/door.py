@@ -124,6 +124,13 @@ class IntakeDoor:
     async def ask(self, tenant: str, request: inference_pb2.GenerateRequest, time_left_s: float) -> AcceptedRun:
         """Has a request accepted, or finds the one that has its id and content. Raises Refusal."""
         known = self._tenant_of(tenant)
+        if known is not None and known.disabled:
+            raise Refusal(
+                grpc.StatusCode.UNAVAILABLE,
+                f"tenant {tenant!r} is disabled: its lines wait until it is enabled again",
+                retry_after_ms=10_000,
+                reason="TENANT_DISABLED",
+            )
         if known is None or "be" not in known.classes:
             raise Refusal(
                 grpc.StatusCode.UNAVAILABLE,

@@ -22,7 +22,7 @@ from google.protobuf.descriptor import MethodDescriptor
 import fairlead.v1
 from fairlead.client import Admin, Delta, Finished, NotFound, Outcome, PermissionDenied
 from fairlead.rpc import make_channel, read_details
-from fairlead.v1 import admin_pb2, inference_pb2, types_pb2
+from fairlead.v1 import admin_pb2, inference_pb2, jobs_pb2, jobs_pb2_grpc, types_pb2
 from tests.live.scheduler_suite import Suite, check_whole, expected, running_suite, until
 
 pytestmark = pytest.mark.live
@@ -120,11 +120,61 @@ async def list_models(suite: Suite, stub: Any) -> None:  # noqa: ARG001
     }  # fmt: skip
 
 
+LINES = b'{"prompt": "what only alice may know", "max_tokens": 3}\n' * 3
+
+
+def of_a_job(method: str) -> Callable[[Suite, Any], Awaitable[None]]:
+    """Another tenant's job is as unknown as one that never was, and stays as it is."""
+
+    async def case(suite: Suite, stub: Any) -> None:  # noqa: ARG001
+        job = await suite.client().jobs.submit(LINES)
+        request_class: Any = getattr(jobs_pb2, f"{method}Request")
+        async with make_channel(suite.scheduler.address) as channel:
+            call = getattr(jobs_pb2_grpc.JobServiceStub(channel), method)
+            known = await refused(call(request_class(job_id=job.job_id), metadata=of("bob-key")))
+            never = await refused(call(request_class(job_id=never_was(job.job_id)), metadata=of("bob-key")))
+        assert known[:2] == never[:2] == (CODE.NOT_FOUND, "UNKNOWN_JOB")
+        assert known[2].replace(job.job_id, "") == never[2].replace(never_was(job.job_id), "")
+        results = [result async for result in suite.client().jobs.results(job.job_id)]
+        assert [result.usage.output_tokens for result in results] == [3, 3, 3]
+
+    return case
+
+
+def never_was(job_id: str) -> str:
+    """An id of the same form."""
+    return job_id[:-4] + ("0000" if job_id[-4:] != "0000" else "1111")
+
+
+async def submit_job(suite: Suite, stub: Any) -> None:  # noqa: ARG001
+    """One idempotency key is two keys for two tenants."""
+    alice = await suite.client().jobs.submit(LINES, idempotency_key="nightly")
+    bob = await suite.client("bob").jobs.submit(LINES, idempotency_key="nightly")
+    assert alice.job_id != bob.job_id
+    other = await suite.client("bob").jobs.submit(LINES + LINES, idempotency_key="weekly")
+    again = await suite.client().jobs.submit(LINES, idempotency_key="weekly")
+    assert other.job_id != again.job_id, "and no ALREADY_EXISTS tells of the other's"
+
+
+async def list_jobs(suite: Suite, stub: Any) -> None:  # noqa: ARG001
+    alice = await suite.client().jobs.submit(LINES)
+    assert [job async for job in suite.client("bob").jobs.list()] == []
+    bob = await suite.client("bob").jobs.submit(LINES)
+    assert [job.job_id async for job in suite.client("bob").jobs.list()] == [bob.job_id]
+    assert [job.job_id async for job in suite.client().jobs.list()] == [alice.job_id]
+
+
 CASES: dict[str, Callable[[Suite, Any], Awaitable[None]]] = {
     "InferenceService/Generate": generate,
     "InferenceService/Attach": attach,
     "InferenceService/Cancel": cancel,
     "InferenceService/ListModels": list_models,
+    "JobService/SubmitJob": submit_job,
+    "JobService/ListJobs": list_jobs,
+    **{
+        f"JobService/{method}": of_a_job(method)
+        for method in ("GetJob", "WatchJob", "CancelJob", "FetchResults", "StreamResults", "DeleteJob")
+    },
 }
 
 
@@ -136,14 +186,14 @@ def test_every_rpc_that_tenants_reach_has_a_case() -> None:
 
 @pytest.mark.parametrize("rpc", CASES)
 async def test_another_tenants_request_is_out_of_reach(suite: Suite, rpc: str) -> None:
-    long: dict[str, Any] = {"max_tokens": 1500, "ignore_eos": True, "timeout_s": 60.0}
+    long: dict[str, Any] = {"max_tokens": 700, "ignore_eos": True, "timeout_s": 60.0}
     alice = asyncio.create_task(suite.client().complete(PROMPT, request_id=ID, **long))
     await until(lambda: suite.scheduler.shell.book.find(("alice", ID)) is not None, "alice's request")
     async with suite.stub() as stub:
         await CASES[rpc](suite, stub)
     answer = await alice
     check_whole(PROMPT, answer)
-    assert (answer.outcome, answer.usage.output_tokens) == (Outcome.LENGTH, 1500), "and alice noticed nothing"
+    assert (answer.outcome, answer.usage.output_tokens) == (Outcome.LENGTH, 700), "and alice noticed nothing"
 
 
 @pytest.mark.parametrize("rpc", tenant_facing())

@@ -127,6 +127,21 @@ async def _audit(suite: Suite, name: str) -> AsyncIterator[tenants_pb2.AuditEntr
         yield entry
 
 
+async def test_no_line_of_a_disabled_tenants_job_begins(tmp_path: Path) -> None:
+    async with running_suite(tmp_path, jobs={"lines_in_flight": 1}) as suite:
+        line = json.dumps({"prompt": "count", "max_tokens": 400, "ignore_eos": True}).encode()
+        job = await suite.client("bob").jobs.submit(b"\n".join([line] * 3))
+        await until(lambda: bool(suite.scheduler.shell.book.live), "the first line")
+        assert (await suite.admin(Admin.disable_tenant, "bob")).live == 1
+        (active,) = suite.scheduler._office.opened().jobs.values()
+        await until(lambda: "bob' is disabled" in active.held_up_by, "the others to wait")
+        assert not suite.scheduler.shell.book.live
+        await suite.admin(Admin.enable_tenant, "bob")
+        told = await suite.client("bob").jobs.get(job.job_id)
+        assert dict(told.outcomes) == {Outcome.LENGTH: 1}, "what ran went on to its end, and nothing was lost"
+        await suite.client("bob").jobs.cancel(job.job_id)
+
+
 async def test_limits_hold_as_soon_as_they_are_set(suite: Suite) -> None:
     bob = suite.client("bob")
     async with aclosing(bob.generate("first", **LONG)) as stream:
