@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from predictor_svc.head import HeadInputs
 from predictor_svc.models.base import Model, Tensors, below, prefixed
 from predictor_svc.models.design import Design
-from predictor_svc.models.forest import bin_quantiles, checked_edges
+from predictor_svc.models.forest import bin_quantiles, checked_edges, packed, unpacked
 from predictor_svc.models.levels import Array, central
 from predictor_svc.models.location import Location
 from predictor_svc.models.recalibration import Recalibration
@@ -34,7 +34,7 @@ class EnsembleModel(Model):
     Attributes:
         location: where the prompt's length lies.
         design: how columns are made.
-        forest: its leaves hold shares of `edges`' bins.
+        forest: its leaves hold shares of `edges`' bins, in 255ths.
         edges: of the bins, in log tokens left, increasing, [bins + 1].
         boosted: trees whose leaves add up to the location of log tokens left, `start` included in each round's share.
         rounds: trees of one boosting run; several runs stand side by side and are averaged.
@@ -70,7 +70,7 @@ class EnsembleModel(Model):
         return {
             **prefixed("location", self.location.tensors()),
             **prefixed("design", self.design.tensors()),
-            **prefixed("forest", self.forest.tensors()),
+            **prefixed("forest", packed(self.forest)),
             **prefixed("boosted", self.boosted.tensors()),
             **prefixed("recalibration", self.recalibration.tensors()),
             "edges": self.edges,
@@ -82,7 +82,8 @@ class EnsembleModel(Model):
     def from_tensors(cls, tensors: Tensors) -> EnsembleModel:
         """From `tensors`; raises ValueError or KeyError for other names or shapes."""
         design = Design.from_tensors(below("design", tensors))
-        forest = Trees.from_tensors(below("forest", tensors), design.columns)
+        edges = checked_edges(tensors["edges"])
+        forest = unpacked(below("forest", tensors), design.columns, len(edges) - 1)
         start, rounds = np.asarray(tensors["boosting"], np.float32).tolist()
         blend = np.asarray(tensors["blend"], np.float32)
         if blend.shape != (2, BLENDED + 1):
@@ -91,7 +92,7 @@ class EnsembleModel(Model):
             Location.from_tensors(below("location", tensors)),
             design,
             forest,
-            checked_edges(tensors["edges"], forest.values.shape[1]),
+            edges,
             Trees.from_tensors(below("boosted", tensors), design.columns),
             int(rounds),
             start,

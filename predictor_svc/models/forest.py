@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor_svc.head import LEVELS, HeadInputs
-from predictor_svc.models.base import Model, Tensors, below, prefixed
+from predictor_svc.models.base import MAX_FILE_BYTES, Model, Tensors, below, prefixed
 from predictor_svc.models.design import Design
 from predictor_svc.models.levels import Array, increasing
 from predictor_svc.models.location import Location
 from predictor_svc.models.recalibration import Recalibration
 from predictor_svc.models.trees import Trees
+
+WHOLE = 255
+"""What the shares of a leaf add up to."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class ForestModel(Model):
     Attributes:
         location: where the prompt's length lies.
         design: how columns are made.
-        forest: its leaves hold shares of `edges`' bins.
+        forest: its leaves hold shares of `edges`' bins, in 255ths.
         edges: of the bins, in log tokens left, increasing, [bins + 1].
         recalibration: from prompts that a tree had not seen.
     """
@@ -55,7 +58,7 @@ class ForestModel(Model):
         return {
             **prefixed("location", self.location.tensors()),
             **prefixed("design", self.design.tensors()),
-            **prefixed("forest", self.forest.tensors()),
+            **prefixed("forest", packed(self.forest)),
             **prefixed("recalibration", self.recalibration.tensors()),
             "edges": self.edges,
         }
@@ -64,12 +67,13 @@ class ForestModel(Model):
     def from_tensors(cls, tensors: Tensors) -> ForestModel:
         """From `tensors`; raises ValueError or KeyError for other names or shapes."""
         design = Design.from_tensors(below("design", tensors))
-        forest = Trees.from_tensors(below("forest", tensors), design.columns)
+        edges = checked_edges(tensors["edges"])
+        forest = unpacked(below("forest", tensors), design.columns, len(edges) - 1)
         return cls(
             Location.from_tensors(below("location", tensors)),
             design,
             forest,
-            checked_edges(tensors["edges"], forest.values.shape[1]),
+            edges,
             Recalibration.from_tensors(below("recalibration", tensors)),
         )
 
@@ -88,9 +92,35 @@ def bin_quantiles(shares: Array, edges: Array) -> Array:
     return increasing(edges[piece] + share * (edges[piece + 1] - edges[piece]))
 
 
-def checked_edges(value: NDArray[Any], bins: int) -> Array:
-    """Edges of as many bins; raises ValueError where they do not increase."""
+def checked_edges(value: NDArray[Any], bins: int | None = None) -> Array:
+    """Edges of as many bins, or of 1 to 255; raises ValueError where they are others or do not increase."""
     edges = np.asarray(value, np.float32)
-    if edges.shape != (bins + 1,) or (np.diff(edges) <= 0).any():
+    counted = edges.ndim == 1 and (2 <= len(edges) <= 256 if bins is None else len(edges) == bins + 1)
+    if not counted or (np.diff(edges) <= 0).any():
         raise ValueError("edges: not one more than the bins, or not increasing")
     return edges
+
+
+def packed(forest: Trees) -> dict[str, NDArray[Any]]:
+    """A forest as named arrays; of each leaf only the bins that are not empty, which are few."""
+    leaf, bins = np.nonzero(forest.values)
+    return {
+        **{name: value for name, value in forest.tensors().items() if name != "values"},
+        "filled": np.bincount(leaf, minlength=len(forest.values)).astype(np.uint8),
+        "bins": bins.astype(np.uint8),
+        "shares": forest.values[leaf, bins],
+    }
+
+
+def unpacked(tensors: Tensors, columns: int, bins: int) -> Trees:
+    """What `packed` gave; raises ValueError where it does not fit together."""
+    filled, places, shares = (np.asarray(tensors[name]) for name in ("filled", "bins", "shares"))
+    if any(array.ndim != 1 or array.dtype != np.uint8 for array in (filled, places, shares)):
+        raise ValueError("forest: leaves that are no bytes")
+    if len(places) != filled.sum(dtype=np.int64) or len(shares) != len(places) or (places >= bins).any():
+        raise ValueError("forest: leaves and bins do not fit together")
+    if len(filled) * bins > MAX_FILE_BYTES:
+        raise ValueError(f"forest: {len(filled)} leaves are too many")
+    values = np.zeros((len(filled), bins), np.uint8)
+    values[np.repeat(np.arange(len(filled)), filled), places] = shares
+    return Trees.from_tensors({**tensors, "values": values}, columns)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 
+from predictor_svc.models.forest import WHOLE
 from predictor_svc.models.levels import Array
 from predictor_svc.models.trees import Trees
 
@@ -25,7 +26,7 @@ def bin_edges(target: Array) -> Array:
 
 
 def grow_forest(columns: Array, target: Array, edges: Array, trees: int, seed: int) -> Trees:
-    """Extremely randomised trees on log tokens left; leaves hold shares of the bins (Geurts et al., 2006)."""
+    """Extremely randomised trees on log tokens left; leaves hold shares of the bins in 255ths (Geurts et al., 2006)."""
     fitted = ExtraTreesRegressor(
         trees, min_samples_leaf=LEAST_IN_LEAF, max_features=0.4, max_depth=24, random_state=seed, n_jobs=1
     ).fit(columns, target)
@@ -44,7 +45,7 @@ def grow_forest(columns: Array, target: Array, edges: Array, trees: int, seed: i
                 tree.threshold,
                 np.where(leaf, row, tree.children_left),
                 tree.children_right,
-                shares.astype(np.float16),
+                np.round(shares * WHOLE).astype(np.uint8),
             )
         )
     return joined(grown)

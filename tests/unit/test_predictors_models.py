@@ -199,10 +199,12 @@ def test_what_text_says_narrows_the_default(models: dict, examples: Examples) ->
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda tensors: {**tensors, "edges": tensors["edges"][:-1]}, "edges"),
+        (lambda tensors: {**tensors, "edges": tensors["edges"][:1]}, "edges"),
         (lambda tensors: {**tensors, "edges": np.full_like(tensors["edges"], np.nan)}, "not finite"),
         (lambda tensors: {key: value for key, value in tensors.items() if key != "blend"}, "blend"),
         (lambda tensors: {**tensors, "location.alpha": np.zeros(3, np.float32)}, "alpha"),
+        (lambda tensors: {**tensors, "forest.bins": tensors["forest.bins"][1:]}, "do not fit together"),
+        (lambda tensors: {**tensors, "forest.bins": tensors["forest.bins"] * 0 + 200}, "do not fit together"),
         (lambda tensors: {**tensors, "forest.right": tensors["forest.right"] * 0 + 10**6}, "leads nowhere"),
     ],
 )
