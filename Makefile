@@ -7,7 +7,7 @@ REPORT_REQUESTS ?= 1000
 REPORT_SEEDS ?= 3
 
 .PHONY: chaos fuzz soak chaos-live
-.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-fidelity bench-step-profile report
+.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-predict-narrowing bench-fidelity bench-step-profile report
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -68,6 +68,9 @@ bench-predict: setup  ## every predictor beside simple baselines on the files in
 
 bench-predict-serving: setup  ## how fast the default predictor answers on two cores; torch, ONNX and int8 side by side (4 minutes)
 	$(PY) -m bench.predict_serving --json build/predict-serving.json
+
+bench-predict-narrowing: setup  ## how asking again narrows the interval, on real vLLM with the demo model (2 minutes)
+	$(PY) -m bench.predict_narrowing --out build/narrowing
 
 bench-fidelity: setup  ## the same requests on real vLLM and in the simulator, and the errors (3 minutes; LOAD=0.9)
 	$(PY) -m bench.fidelity --load $(LOAD) --json build/fidelity.json

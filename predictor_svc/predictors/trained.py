@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fairlead.config import ConfigError, PredictorConfig
+from fairlead.telemetry import get_logger
 from predictor_svc.encoder.session import Encoder
 from predictor_svc.head import HeadInputs
 from predictor_svc.models.base import Model, Saved, load_model
@@ -22,9 +23,12 @@ from predictor_svc.models.retrieval import RetrievalModel
 from predictor_svc.online.memories import Memories
 from predictor_svc.predictors.base import Arrays, Observed, Predictor, Question
 from predictor_svc.predictors.encoder import open_encoder
+from predictor_svc.predictors.history import HistoryPredictor
 from predictor_svc.predictors.reading import ReadingPredictor
 
 SMOOTHS = True
+SHIPPED_ENSEMBLE = Path(__file__).resolve().parents[1] / "demo_ensemble"
+_log = get_logger("trained")
 
 
 class TrainedPredictor(ReadingPredictor):
@@ -79,6 +83,19 @@ class EnsemblePredictor(TrainedPredictor):
 
     name: ClassVar[str] = "ensemble"
     model: ClassVar[type[Model]] = EnsembleModel
+
+    @classmethod
+    def open(cls, config: PredictorConfig) -> Predictor:
+        """The trained folder, else the one shipped for the demo model; without either `history`, and says so."""
+        if config.head is not None:
+            return super().open(config)
+        if SHIPPED_ENSEMBLE.is_dir():
+            return super().open(config.model_copy(update={"head": SHIPPED_ENSEMBLE}))
+        _log.warning(
+            "no trained model: history answers, from the lengths that it sees",
+            remedy="fairlead predictor train DATA --predictor ensemble --out DIR, then predictor.head: DIR",
+        )
+        return HistoryPredictor.open(config)
 
 
 class ForestPredictor(TrainedPredictor):

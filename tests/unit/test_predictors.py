@@ -322,3 +322,15 @@ def test_an_encoder_that_is_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ConfigError, match="has SHA-256"):
         open_predictor(PredictorConfig(encoder=str(tmp_path)))
+
+
+def test_without_a_trained_model_history_answers_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("predictor_svc.predictors.trained.SHIPPED_ENSEMBLE", tmp_path / "none")
+    predictor = open_predictor(PredictorConfig(predictor="ensemble"))
+    assert isinstance(predictor, HistoryPredictor)
+    said = capsys.readouterr()
+    assert "no trained model: history answers" in said.out + said.err
+    with pytest.raises(ConfigError, match="none"):
+        open_predictor(PredictorConfig(predictor="ensemble", head=tmp_path / "none"))
