@@ -7,7 +7,7 @@ REPORT_REQUESTS ?= 1000
 REPORT_SEEDS ?= 3
 
 .PHONY: chaos fuzz soak chaos-live
-.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-predict-narrowing bench-fidelity bench-step-profile report
+.PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-predict-narrowing bench-fidelity bench-step-profile report bench-tls
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -62,6 +62,9 @@ bench-engine-hook: setup  ## what our order at each step costs inside vLLM's Eng
 
 bench-scheduler-capacity: setup  ## tokens and streams a second that one scheduler process carries on one core
 	$(PY) -m bench.scheduler_capacity
+
+bench-tls: setup  ## what TLS and client certificates cost: tokens per second and CPU time per token (5 minutes)
+	$(PY) -m bench.tls_cost --json build/tls-cost.json
 
 bench-predict: setup  ## every predictor beside simple baselines on the files in FAIRLEAD_DATA (an hour of one core)
 	$(PY) -m bench.predict --out build/predict

@@ -30,7 +30,7 @@ from bench.overhead.report import machine
 from fairlead.cli.problems import SuiteError, fail, wide_console
 from fairlead.cli.suite import Suite, SuiteOptions, change, with_demo_tenants
 from fairlead.config import Config
-from fairlead.rpc import CHANNEL_OPTIONS
+from fairlead.rpc import Tls, make_channel
 from fairlead.v1 import inference_pb2, types_pb2
 
 GENERATE = "/fairlead.v1.InferenceService/Generate"
@@ -78,11 +78,11 @@ class Found:
 class Clients:
     """Closed loop of lean gRPC clients, which count deltas and their tokens and look at nothing else."""
 
-    def __init__(self, address: str, key: str, settings: Settings, service_class: str) -> None:
+    def __init__(self, address: str, key: str, settings: Settings, service_class: str, tls: Tls | None = None) -> None:
         self.deltas = self.tokens = self.ended = 0
         self._settings = settings
         self._stop = False
-        self._channels = [aio.insecure_channel(address, options=CHANNEL_OPTIONS) for _ in range(4)]
+        self._channels = [make_channel(address, tls) for _ in range(4)]
         self._metadata = (("authorization", f"Bearer {key}"),)
         request = inference_pb2.GenerateRequest(service_class=_CLASSES[service_class])
         request.token_ids.ids.extend(range(1, 33))

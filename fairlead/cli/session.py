@@ -139,9 +139,14 @@ def find_tls(address: str, config: Config | None, session: Session | None) -> Tl
 
 def suite_tls(config: Config) -> Tls | None:
     """How a client on this machine reaches the scheduler of a configuration; None where it speaks plain text."""
-    if config.security.files("scheduler").certificate is None:
+    files = config.security.files("scheduler")
+    if files.certificate is None:
         return None
-    return Tls(config.security.client_files().ca)
+    if config.security.client_ca is None:
+        return Tls(files.ca)
+    own = tls_from_environment()  # whoever runs the suite on this machine may show the scheduler's own certificate
+    shown = (own.certificate, own.key) if own is not None and own.certificate else (files.certificate, files.key)
+    return Tls(files.ca, *shown)
 
 
 def reachable(listen: str) -> str:

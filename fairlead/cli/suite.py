@@ -21,7 +21,7 @@ from fairlead.cli.child import Child
 from fairlead.cli.cores import kept_off, plan_cpus, yield_cpu
 from fairlead.cli.problems import SuiteError
 from fairlead.cli.session import known_keys, reachable, suite_tls
-from fairlead.client import AsyncClient, FairleadError, ModelInfo, Retry
+from fairlead.client import AsyncClient, FairleadError, ModelInfo, Retry, Tls
 from fairlead.config import Config, Tenant
 
 SECTIONS = (
@@ -101,12 +101,12 @@ class Suite:
         tls: how the scheduler is reached; None: in plain text.
     """
 
-    def __init__(self, config: Config, options: SuiteOptions | None = None) -> None:
+    def __init__(self, config: Config, options: SuiteOptions | None = None, *, tls: Tls | None = None) -> None:
         self.config = config
         self.options = options or SuiteOptions()
         self.address = ""
         self.keys = known_keys(config)
-        self.tls = suite_tls(config)
+        self.tls = tls or suite_tls(config)
         self.scheduler: Child | None = None
         self.predictor: Child | None = None
         self.workers: list[Child] = []

@@ -72,10 +72,6 @@ class SecurityConfig(Section):
         """What the scheduler shows to workers and predictor."""
         return self._from_folder(self.outgoing, "scheduler") if _empty(self.outgoing) else self.outgoing
 
-    def client_files(self) -> CertificateFiles:
-        """What a client on this machine needs in order to believe the scheduler."""
-        return CertificateFiles(ca=self.files("scheduler").ca)
-
     def name_of(self, service: ServiceName) -> str:
         """The name that a service's certificate must carry."""
         name: str = getattr(self, f"{service}_name")

@@ -7,8 +7,11 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from fairlead.certs import CertStore
+from fairlead.config import SecurityConfig
 from tests.live.scheduler_suite import Suite, running_suite, worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,10 +42,11 @@ def build(language: str, into: Path, *commands: tuple[str, ...]) -> Path:
     return folder
 
 
-async def run(example: Example, address: str, key: str) -> tuple[int, str, str]:
+async def run(example: Example, address: str, key: str, more: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Runs it; exit code, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
-        *example.command, cwd=example.folder, env={**os.environ, "FAIRLEAD_ADDRESS": address, "FAIRLEAD_KEY": key},
+        *example.command, cwd=example.folder,
+        env={**os.environ, "FAIRLEAD_ADDRESS": address, "FAIRLEAD_KEY": key, **(more or {})},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -83,3 +87,24 @@ async def _check_wrong_key(example: Example, suite: Suite) -> None:
     code, _, errors = await run(example, suite.scheduler.address, "wrong")
     assert code == 1
     assert "UNAUTHENTICATED: no tenant has this key" in errors
+
+
+async def check_mutual_tls(example: Example, folder: Path) -> None:
+    """It believes the suite's CA and shows a certificate; without one it is not let in."""
+    store, now, days = CertStore(folder / "certs"), datetime.now(UTC), timedelta(days=9)
+    store.make_authority(days, now)
+    for service in ("scheduler", "predictor", "worker"):
+        store.issue_service(service, [], days, now)
+    store.issue_client("alice", days, now)
+    ca, own = store.folder / "ca" / "ca.crt", store.folder / "clients" / "alice"
+    security = SecurityConfig(folder=store.folder, client_ca=ca)
+    slow = worker_config(simulated_step_ms=(4.0, 0.0, 0.0, 0.0))
+    async with running_suite(folder / "state", workers=[slow], predictor=None, security=security) as suite:
+        trusting = {"FAIRLEAD_CA": str(ca)}
+        shown = {"FAIRLEAD_CERT": str(own / "tls.crt"), "FAIRLEAD_CERT_KEY": str(own / "tls.key")}
+        code, out, errors = await run(example, suite.scheduler.address, "alice-key", trusting | shown)
+        assert code == 0, out + errors
+        assert "accepted: tenant alice, model demo" in out
+        code, _, errors = await run(example, suite.scheduler.address, "alice-key", trusting)
+        assert code == 1
+        assert "error: UNAVAILABLE" in errors

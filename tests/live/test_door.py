@@ -271,6 +271,34 @@ async def test_a_flood_of_calls_is_refused_by_type_and_another_tenants_answer_go
         assert set(await asyncio.gather(*map(ask, nobody))) == {"UNAUTHENTICATED"}
 
 
+async def test_calls_in_flight_on_a_port_are_bounded(tmp_path: Path) -> None:
+    """Beyond the bound gRPC itself refuses; a place that is left is taken again."""
+    async with (
+        running_suite(tmp_path, predictor=None, security=SecurityConfig(max_calls=4)) as suite,
+        suite.stub() as stub,
+    ):
+        alice = (("authorization", "Bearer alice-key"),)
+        long = types_pb2.SamplingParams(max_tokens=4000, min_tokens=4000, ignore_eos=True)
+        held = [
+            stub.Generate(inference_pb2.GenerateRequest(text="hi", sampling=long), metadata=alice) for _ in range(4)
+        ]
+        for call in held:
+            await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ListModels(inference_pb2.ListModelsRequest(), metadata=alice)
+        assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
+        for call in held:
+            call.cancel()
+        for _ in range(200):
+            try:
+                assert (await stub.ListModels(inference_pb2.ListModelsRequest(), metadata=alice)).models
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.02)
+        else:
+            raise AssertionError("calls that ended still count")
+
+
 async def test_the_bound_on_streams_is_announced(quiet: Suite) -> None:
     def announced() -> int:
         with connected(quiet.scheduler.address) as end:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.foreign_client import Example, build, check_streams_cancels_and_reads_refusals
+from tests.live.foreign_client import Example, build, check_mutual_tls, check_streams_cancels_and_reads_refusals
 from tests.requirements import lacking
 
 pytestmark = pytest.mark.live
@@ -35,3 +35,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 async def test_example_streams_cancels_and_reads_typed_refusals(example: Example, tmp_path: Path) -> None:
     await check_streams_cancels_and_reads_refusals(example, tmp_path)
+
+
+async def test_example_over_mutual_tls(example: Example, tmp_path: Path) -> None:
+    await check_mutual_tls(example, tmp_path)

@@ -14,10 +14,11 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import SecretStr
 
 from fairlead.certs import CertStore
-from fairlead.client import AsyncClient, Client, Delta, Finished, Retry, Tls, Unavailable
-from fairlead.config import Config, SecurityConfig
+from fairlead.client import Accepted, AsyncClient, Client, Delta, FairleadError, Finished, Retry, Tls, Unavailable
+from fairlead.config import Config, SecurityConfig, Tenant
 from fairlead.probe import ProbeTls, probe
 from fairlead.rpc import make_channel, read_details
 from fairlead.tls_diagnosis import diagnose
@@ -206,6 +207,37 @@ async def test_a_client_takes_up_its_renewed_certificate(store: CertStore, tmp_p
             for holder in ("scheduler", "clients/alice"):
                 store.renew(holder, NOW)
             check_whole("Two.", await client.complete("Two.", max_tokens=5))
+
+
+async def test_a_tenant_is_told_by_its_clients_certificate(store: CertStore, tmp_path: Path) -> None:
+    """No key is needed; a key of another tenant beside it is refused, and so is no credential at all."""
+    for name in ("bob", "nobody"):
+        store.issue_client(name, 90 * DAY, NOW)
+    tenants = (
+        Tenant(name="alice", certificate_names=("alice.clients.fairlead.internal",), default_class="ls"),
+        Tenant(name="bob", key=SecretStr("bob-key"), certificate_names=("bob.clients.fairlead.internal",)),
+        Tenant(name="op", key=SecretStr("op-key"), operator=True),
+    )
+    security = secured(store, client_ca=store.folder / "ca/ca.crt")
+    async with running_suite(tmp_path / "state", security=security, tenants=tenants) as suite:
+
+        async def asked(holder: str, key: str | None) -> str:
+            tls = as_client(store, f"clients/{holder}")
+            async with AsyncClient(suite.scheduler.address, key, tls=tls, retry=Retry(attempts=1)) as client:
+                try:
+                    async for event in client.generate("Hello.", max_tokens=3):
+                        if isinstance(event, Accepted):
+                            return event.tenant
+                except FairleadError as error:
+                    return error.reason
+            raise AssertionError("it was neither accepted nor refused")
+
+        assert await asked("alice", None) == "alice"
+        assert await asked("bob", "bob-key") == "bob"
+        assert await asked("nobody", "bob-key") == "bob"
+        assert await asked("alice", "bob-key") == "CREDENTIALS_DIFFER"
+        assert await asked("alice", "unknown-key") == "UNAUTHENTICATED"
+        assert await asked("nobody", None) == "UNAUTHENTICATED"
 
 
 def _stream(suite: Suite, number: int) -> tuple[asyncio.Task[tuple[list[int], Finished]], asyncio.Event]:
