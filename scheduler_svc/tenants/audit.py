@@ -8,7 +8,9 @@ come in.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ FILE_NAME = "audit.jsonl"
 OLDER_NAME = "audit.1.jsonl"
 MAX_TEXT = 2000
 """Of one change; more is cut."""
+_BEGINS = re.compile(rb'\{"sequence": (\d{1,19}),')
 FILE_ACTOR = "file"
 """Who changes the tenants file, as far as is known here."""
 
@@ -89,14 +92,17 @@ class AuditLog:
         self._sequence = entry.sequence
         return entry
 
-    def newest_first(self) -> Iterator[AuditEntry]:
-        """All that is kept; lines that are none are passed over."""
+    def newest_first(self, before: float = math.inf) -> Iterator[AuditEntry]:
+        """All that is kept with a smaller sequence; lines that are none are passed over."""
         for path in (self._path, self._older):
             try:
                 lines = path.read_bytes().splitlines()
             except FileNotFoundError:
                 continue
             for line in reversed(lines):
+                begun = _BEGINS.match(line)
+                if begun is None or int(begun[1]) >= before:  # most of a long log is not looked at further
+                    continue
                 try:
                     yield AuditEntry(**json.loads(line))
                 except (ValueError, TypeError):

@@ -165,8 +165,8 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         def read() -> list[tenants_pb2.AuditEntry]:
             fitting = (
                 wire.audit_message(each)
-                for each in self._tenants.audit.newest_first()
-                if each.sequence < before and request.tenant in ("", each.tenant) and request.actor in ("", each.actor)
+                for each in self._tenants.audit.newest_first(before)
+                if request.tenant in ("", each.tenant) and request.actor in ("", each.actor)
             )
             return list(islice(fitting, size + 1))
 
