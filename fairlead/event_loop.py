@@ -26,6 +26,7 @@ _MOST_BYTES = 4096
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 _eased: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""Loops that read gRPC's socket."""
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from functools import partial
 from itertools import count
 
 import grpc
@@ -77,7 +78,7 @@ class Intake:
         try:
             self._check_open(tenant)
             links = self._links_for(wanted.model)
-            tokenized = await self._tokenize(links, request)
+            tokenized = self._as_given(links, request) or await self._tokenize(links, request)
             self._check_open(tenant)
             accepted = self._make(tenant, wanted, links, tokenized, request, arrived_ms, time_left_s)
             asked.accept(accepted, clamped=wanted.clamped)
@@ -140,6 +141,29 @@ class Intake:
                 reason="UNKNOWN_MODEL",
             )
         return models[model] if model else next(iter(models.values()))
+
+    def _as_given(
+        self, links: list[WorkerLink], request: inference_pb2.GenerateRequest
+    ) -> worker_pb2.TokenizeResponse | None:
+        """A prompt of token ids that any worker of the model takes as it is; None: one must be asked.
+
+        Its text is fetched when somebody wants it, so that no first token waits for it.
+        """
+        ids = request.token_ids.ids
+        if not ids or self._shell.telemetry.captures_content:
+            return None
+        for link in links:
+            assert link.description is not None
+            if max(ids) >= link.description.vocabulary_tokens or len(ids) >= link.context_tokens:
+                return None
+        return worker_pb2.TokenizeResponse(token_ids=ids)
+
+    async def _text_of_ids(self, links: list[WorkerLink], request: inference_pb2.GenerateRequest) -> str:
+        """The text of a prompt of token ids; "" where no worker tells it."""
+        try:
+            return (await self._tokenize(links, request)).rendered_text
+        except Refusal:
+            return ""
 
     async def _tokenize(
         self, links: list[WorkerLink], request: inference_pb2.GenerateRequest
@@ -227,6 +251,8 @@ class Intake:
             length_hint=wanted.length_hint,
             answer=Answer(wanted.received),
         )
+        if field == "token_ids" and not tokenized.rendered_text:
+            accepted.fetch_text = partial(self._text_of_ids, links, request)
         arrival = _arrival(accepted, wanted)
         refusal = self._shell.core.refusal_for(tenant.name, arrived_ms, arrival)
         if refusal is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ class Request:
         trace: its span; None where it has none.
         on_end: told when it has its outcome, by a job whose line it is: it lives without clients, and what becomes of
             it is kept in the journal, not here.
+        fetch_text: gets `prompt_text` where only token ids were given; None: it is known.
     """
 
     handle: int
@@ -75,6 +76,7 @@ class Request:
     grace: asyncio.TimerHandle | None = None
     trace: Trace | None = None
     on_end: Callable[[Request], None] | None = None
+    fetch_text: Callable[[], Awaitable[str]] | None = None
 
     @property
     def key(self) -> Key:

@@ -6,6 +6,7 @@ call, `streams.py` is a client's stream of one request, `requests.py` finds requ
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -21,6 +22,9 @@ from scheduler_svc.streams import ClientStream
 from scheduler_svc.validation import check_request_id
 
 _Response = TypeVar("_Response", inference_pb2.GenerateResponse, inference_pb2.AttachResponse)
+TURNS_TO_WORKER = 2
+"""Turns of the event loop in which an accepted request is placed and written to its worker, before its client is told
+that it is accepted: the first token waits for the one, for the other nobody does."""
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 GENERATE = f"/{SERVICE}/Generate"
 
@@ -42,6 +46,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 stream = self._open(known, from_token, context)
         except Refusal as refusal:
             await refuse(context, refusal)
+        for _ in range(TURNS_TO_WORKER):
+            await asyncio.sleep(0)
         await self._send(stream, inference_pb2.GenerateResponse, context)
 
     async def Attach(self, request: inference_pb2.AttachRequest, context: ServicerContext) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

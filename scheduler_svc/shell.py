@@ -38,6 +38,7 @@ from scheduler_svc.core.types import (
 )
 from scheduler_svc.outcome import finished
 from scheduler_svc.plugins import FaultLog
+from scheduler_svc.questions import Questions
 from scheduler_svc.requests import Book, Request
 from scheduler_svc.rounds import Rounds
 from scheduler_svc.streams import ClientStream
@@ -136,6 +137,7 @@ class Shell:
         self.died: asyncio.Future[str] = self._loop.create_future()
         self._max_buffered_tokens = max_buffered_tokens
         self._rounds = Rounds()
+        self._questions = Questions(book.live, self._ask)
         self._idle = asyncio.Event()
         self._tick_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -244,6 +246,7 @@ class Shell:
                 slow = stream
         if slow is not None:
             self._too_slow(request, slow)
+        self._questions.token_came(request)
 
     def drain(self) -> None:
         """Accepts nothing from now on; what lives goes on."""
@@ -316,7 +319,9 @@ class Shell:
         match decision:
             case AskPrediction(job_id, generated_tokens):
                 if self.forecaster is not None:
-                    self.forecaster.ask(self.book.live[job_id], generated_tokens)
+                    job = self.core.job(job_id)
+                    placed = job is not None and job.worker is not None
+                    self._questions.put(self.book.live[job_id], generated_tokens, placed=placed)
             case Assign():
                 self.workers[decision.worker].assign(self.book.live[decision.job_id], decision)
             case Reorder():
@@ -329,6 +334,10 @@ class Shell:
                 self._end(decision)
             case PolicyFault():
                 self.policy_faults.note(decision)
+
+    def _ask(self, request: Request, generated_tokens: int) -> None:
+        if self.forecaster is not None:
+            self.forecaster.ask(request, generated_tokens)
 
     def _end(self, end: End) -> None:
         request, job = self.book.live[end.job_id], self.core.job(end.job_id)

@@ -67,6 +67,7 @@ class SchedulerTelemetry:
 
     Attributes:
         metrics: None where they are off.
+        captures_content: prompts and answers go into spans.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SchedulerTelemetry:
         self._clock_ms = clock_ms
         self._usage = usage
         self._content_chars = config.max_content_chars if config.capture_content else 0
+        self.captures_content = self._content_chars > 0
         self._log = get_logger("requests")
 
     def asked(self, request: inference_pb2.GenerateRequest, context: ServicerContext) -> Asked:

@@ -174,6 +174,7 @@ def description(
         step_model=model,
         max_held=max_held,
         leader_epoch=leader_epoch,
+        vocabulary_tokens=info.vocabulary_tokens,
     )
 
 

@@ -48,7 +48,7 @@ class WorkerServiceDescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WorkerServiceDescribeResponse(_message.Message):
-    __slots__ = ("worker_id", "incarnation", "protocol_version", "model", "engine", "engine_version", "device", "max_context_tokens", "slots", "step_seats", "kv_blocks", "kv_block_tokens", "step_token_budget", "draining", "step_model", "max_held", "leader_epoch")
+    __slots__ = ("worker_id", "incarnation", "protocol_version", "model", "engine", "engine_version", "device", "max_context_tokens", "slots", "step_seats", "kv_blocks", "kv_block_tokens", "step_token_budget", "draining", "step_model", "max_held", "leader_epoch", "vocabulary_tokens")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class WorkerServiceDescribeResponse(_message.Message):
     STEP_MODEL_FIELD_NUMBER: _ClassVar[int]
     MAX_HELD_FIELD_NUMBER: _ClassVar[int]
     LEADER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_TOKENS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     incarnation: str
     protocol_version: int
@@ -83,7 +84,8 @@ class WorkerServiceDescribeResponse(_message.Message):
     step_model: StepModel
     max_held: int
     leader_epoch: int
-    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., engine_version: _Optional[str] = ..., device: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., slots: _Optional[int] = ..., step_seats: _Optional[int] = ..., kv_blocks: _Optional[int] = ..., kv_block_tokens: _Optional[int] = ..., step_token_budget: _Optional[int] = ..., draining: _Optional[bool] = ..., step_model: _Optional[_Union[StepModel, _Mapping]] = ..., max_held: _Optional[int] = ..., leader_epoch: _Optional[int] = ...) -> None: ...
+    vocabulary_tokens: int
+    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., engine_version: _Optional[str] = ..., device: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., slots: _Optional[int] = ..., step_seats: _Optional[int] = ..., kv_blocks: _Optional[int] = ..., kv_block_tokens: _Optional[int] = ..., step_token_budget: _Optional[int] = ..., draining: _Optional[bool] = ..., step_model: _Optional[_Union[StepModel, _Mapping]] = ..., max_held: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., vocabulary_tokens: _Optional[int] = ...) -> None: ...
 
 class StepModel(_message.Message):
     __slots__ = ("c0_ms", "c1_ms_per_prefill_token", "c2_ms_per_decode", "c3_ms_per_context_token", "relative_error")

@@ -143,6 +143,7 @@ class EngineInfo:
     kv_blocks: int
     kv_block_tokens: int
     step_token_budget: int
+    vocabulary_tokens: int | None = None
 
 
 class Engine(Protocol):

@@ -87,6 +87,7 @@ class SimulatedEngine:
             kv_blocks=limits.kv_blocks,
             kv_block_tokens=limits.kv_block_tokens,
             step_token_budget=limits.step_token_budget,
+            vocabulary_tokens=words.VOCABULARY,
         )
 
     async def stop(self) -> None:

@@ -219,6 +219,7 @@ class VllmEngine:
             kv_blocks=(config.cache_config.num_gpu_blocks or 1) - 1,
             kv_block_tokens=config.cache_config.block_size,
             step_token_budget=scheduler.max_num_batched_tokens,
+            vocabulary_tokens=config.model_config.get_vocab_size(),
         )
 
     async def _read(self) -> None:
