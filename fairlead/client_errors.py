@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import grpc
 
-from fairlead.rpc import ErrorDetails, read_details
+from fairlead.rpc import ErrorDetails, in_plain_words, read_details
 
 
 class FairleadError(Exception):
@@ -140,4 +140,4 @@ def error_from(error: grpc.RpcError, request_id: str | None = None) -> FairleadE
     code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else grpc.StatusCode.UNKNOWN
     text = error.details() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else str(error)
     kind = _BY_CODE.get(code, InternalError)
-    return kind(text or code.name, code=code, details=read_details(error), request_id=request_id)
+    return kind(in_plain_words(text or code.name), code=code, details=read_details(error), request_id=request_id)

@@ -12,7 +12,7 @@ from typing import Any
 from grpc import aio
 
 from fairlead.config import PROTOCOL_VERSION, ConfigError
-from fairlead.rpc import InsecureAddress, Outgoing, is_ending, together
+from fairlead.rpc import InsecureAddress, Outgoing, in_plain_words, is_ending, together
 from fairlead.telemetry import get_logger
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc
 
@@ -112,7 +112,7 @@ class Replica:
             async with self._outgoing.channel(self.address) as channel:
                 return await self._session(predictor_pb2_grpc.PredictorServiceStub(channel))
         except aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
+            return f"{error.code().name}: {in_plain_words(error.details() or '')}"
         except (ConfigError, InsecureAddress) as error:
             return str(error)
         except asyncio.CancelledError:

@@ -15,7 +15,7 @@ from typing import Any
 from grpc import aio
 
 from fairlead.config import PROTOCOL_VERSION, ConfigError
-from fairlead.rpc import InsecureAddress, Outgoing, is_ending, together
+from fairlead.rpc import InsecureAddress, Outgoing, in_plain_words, is_ending, together
 from fairlead.telemetry import get_logger
 from fairlead.v1 import worker_pb2, worker_pb2_grpc
 from scheduler_svc.core.types import StepCost, WorkerUp, WorkerUpdated
@@ -137,7 +137,7 @@ class WorkerLink:
         except (_Unusable, WorkerDoesNotRead, ConfigError, InsecureAddress) as error:
             return str(error)
         except aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
+            return f"{error.code().name}: {in_plain_words(error.details() or '')}"
         except TimeoutError:
             return "it did not answer in time"
         except asyncio.CancelledError:

@@ -2,7 +2,8 @@
 
 Reading guide: `refusals.py` is how a call is refused; `server.py` binds a port, `channels.py` opens a connection, both
 with TLS where it is configured; `certificates.py` reads certificates and reads them again when they are renewed;
-`access.py` says who may call what, for every method of every service; `peers.py` is who the other side is;
+`access.py` says who may call what, for every method of every service; `peers.py` is who the other side is,
+`service_key.py` the secret between services without certificates, `tls_words.py` what a failed handshake means;
 `calls.py` is for several tasks that share one streaming call.
 """
 
@@ -29,6 +30,7 @@ from fairlead.rpc.refusals import (
     refuse,
 )
 from fairlead.rpc.server import SERVER_OPTIONS, PortTaken, Server, check_listen, free_port, make_server
+from fairlead.rpc.tls_words import in_plain_words
 
 __all__ = [
     "ACCESS",
@@ -49,6 +51,7 @@ __all__ = [
     "check_listen",
     "check_plaintext",
     "free_port",
+    "in_plain_words",
     "invalid",
     "is_ending",
     "is_loopback",

@@ -120,6 +120,8 @@ def used(suite: Up) -> list[str]:
             suppress(FairleadError, ValueError),
         ):
             stranger.list_models()
+    by_command = suite.cli("generate", f"Command {TEXT}.", "--tenant", "chat", "--max-tokens", "3")
+    assert by_command.returncode == 0, "a command knows the CA of the suite that runs here: " + by_command.stderr
     admin = Admin(suite.address, KEYS["ops"], tls=tls)
     made = admin.create_tenant(tenants_pb2.Tenant(name="made"))
     admin.close()

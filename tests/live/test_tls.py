@@ -138,7 +138,7 @@ async def test_a_scheduler_leads_no_worker_that_shows_another_role(store: CertSt
         status = await suite.status()
         (problem,) = [each.problem for each in status.workers if each.address == impostor.address]
         assert not [each for each in status.workers if each.address == impostor.address and each.connected]
-        assert "not match" in problem or "verif" in problem.lower() or "handshake" in problem.lower(), problem
+        assert "the server's certificate is for other names" in problem, problem
 
 
 async def test_the_secret_between_services_closes_ports_without_tls(tmp_path: Path) -> None:
@@ -333,6 +333,29 @@ async def test_mistakes_of_certificates_are_told_apart(store: CertStore, tmp_pat
             Client(plain.scheduler.address, "alice-key", tls=Tls(ca), retry=Retry(attempts=1)) as client,
         ):
             await asyncio.to_thread(client.list_models)
+
+
+async def test_a_program_is_told_what_is_wrong_in_the_error_itself(store: CertStore, tmp_path: Path) -> None:
+    other, ca = made(tmp_path / "other"), store.folder / "ca/ca.crt"
+
+    async def said(address: str, tls: Tls | None) -> str:
+        async with AsyncClient(address, "alice-key", tls=tls, retry=Retry(attempts=1)) as client:
+            with pytest.raises(Unavailable) as caught:
+                await client.list_models()
+            return caught.value.message
+
+    async with tls_suite(store, tmp_path) as suite:
+        address = suite.scheduler.address
+        assert (await said(address, None)).startswith("the server closed the connection at once: it speaks TLS")
+        assert "is not from the CA that was given" in await said(address, Tls(other.folder / "ca/ca.crt"))
+        assert "is for other names" in await said(address, Tls(ca, server_name="elsewhere"))
+    expired = CertStore(tmp_path / "expired")
+    expired.make_authority(400 * DAY, NOW - 100 * DAY)
+    expired.issue_service("scheduler", [], DAY, NOW - 50 * DAY)
+    async with _bare_tls(expired) as bare:
+        assert "has expired: renew it" in await said(bare, Tls(expired.folder / "ca/ca.crt"))
+    async with running_suite(tmp_path / "plain") as plain:
+        assert "does not speak TLS" in await said(plain.scheduler.address, Tls(ca))
 
 
 @asynccontextmanager

@@ -203,6 +203,32 @@ def test_plain_text_stays_on_this_machine_unless_told(tmp_path: Path) -> None:
         make_server("127.0.0.1:0", [], port_setting="x", security=SecurityConfig(client_ca=tmp_path / "ca.crt"))
 
 
+async def test_each_start_says_that_it_is_insecure(capsys: pytest.CaptureFixture[str]) -> None:
+    security = SecurityConfig(allow_insecure=True)
+    await make_server("0.0.0.0:0", [], port_setting="x", security=security).server.stop(None)
+    said = capsys.readouterr()
+    assert "INSECURE: plain text beyond this machine" in said.out + said.err
+    await make_server("127.0.0.1:0", [], port_setting="x", security=security).server.stop(None)
+    said = capsys.readouterr()
+    assert "INSECURE" not in said.out + said.err
+
+
+def test_secrets_are_not_in_what_is_printed(store: CertStore) -> None:
+    from fairlead.cli.session import Access, Session
+    from fairlead.config import Tenant
+
+    key = "canary-key-of-a-tenant"
+    config = Config.model_validate({"tenants": [{"name": "a", "key": key}]})
+    shown = [
+        repr(config), str(config), config.model_dump_json(), repr(Tenant.model_validate({"name": "a", "key": key})),
+        repr(Access("x", {"a": key}, key)), repr(Session("x", 1, {"a": key})),
+        repr(read_material(files(store, "worker"), "x")),
+    ]  # fmt: skip
+    for text in shown:
+        assert key not in text
+        assert "PRIVATE KEY" not in text
+
+
 def test_half_a_certificate_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="both of certificate and key"):
         Config.model_validate({"security": {"worker": {"certificate": "x"}}})
