@@ -193,10 +193,10 @@ def _client(address: str | None, key: str | None, tenant: str | None, config: Pa
     """A client; what fails ends the command with a sentence."""
     access = access_of(address, key, config)
     try:
-        with Client(access.address, key_of(access, tenant), retry=PATIENT) as client:
+        with Client(access.address, key_of(access, tenant), retry=PATIENT, tls=access.tls) as client:
             yield client
     except FairleadError as error:
-        fail(explain(error, access.address))
+        fail(explain(error, access.address, access.tls))
     except KeyboardInterrupt:
         _left("interrupted")
 
