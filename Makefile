@@ -5,6 +5,7 @@ SEEDS ?= 1
 LOAD ?= 0.9
 REPORT_REQUESTS ?= 1000
 REPORT_SEEDS ?= 3
+MESSAGES ?= 20000
 
 .PHONY: chaos fuzz soak chaos-live
 .PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-predict-narrowing bench-fidelity bench-step-profile report bench-tls
@@ -25,6 +26,9 @@ test: setup lint unit live compose-test  ## every check and test, fast ones firs
 
 chaos: setup  ## faults at every point in virtual time, all invariants at each event (SEEDS=10000: about 20 minutes)
 	$(PY) -m tests.fault.chaos --seeds $(if $(filter-out 1,$(SEEDS)),$(SEEDS),200) --json build/chaos.json
+
+fuzz: setup  ## hostile messages to every method of every service (MESSAGES=1000000 to each: about half an hour)
+	$(PY) -m tests.fault.fuzz --messages $(MESSAGES) --json build/fuzz.json
 
 lint: setup  ## style, types, import contracts, the contract's own rules, stubs and settings page current
 	$(PY) -m ruff check .

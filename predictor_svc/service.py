@@ -12,7 +12,7 @@ from dataclasses import asdict
 from fairlead.config import PROTOCOL_VERSION, PredictorConfig, SecurityConfig, TelemetryConfig
 from fairlead.length_wire import from_wire, to_wire
 from fairlead.lengths import MAX_TOKENS, LengthDistribution
-from fairlead.rpc import Gate, Role, Server, ServicerContext, invalid, make_server, refuse, scheduler_only
+from fairlead.rpc import Gate, Refusal, Role, Server, ServicerContext, invalid, make_server, refuse, scheduler_only
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
 from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2
@@ -119,7 +119,6 @@ class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
         self, request_iterator: AsyncIterator[predictor_pb2.PredictRequest], context: ServicerContext
     ) -> AsyncIterator[predictor_pb2.PredictResponse]:
         """Answers questions as they are ready; a broken one is refused alone."""
-        del context
         stream = _Stream(self._batcher, self._telemetry)
         self._streams.add(stream)
         reading = asyncio.create_task(stream.read(request_iterator))
@@ -128,6 +127,8 @@ class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
         try:
             async for response in stream.answers():
                 yield response
+            if reading.done() and not reading.cancelled() and isinstance(refusal := reading.exception(), Refusal):
+                await refuse(context, refusal)
         finally:
             stream.leave()
             self._streams.discard(stream)

@@ -327,7 +327,7 @@ class Records:
         """Where a placed job stands on its worker."""
         figures = _key(job)
         worker = self._core.workers.get(job.worker) if job.worker is not None else None
-        if worker is not None:
+        if worker is not None and job.job_id in worker.jobs:  # it may have ended in this very turn
             figures["ahead"] = float(worker.place_of(job))
             figures["held"] = float(len(worker.order))
             figures["seats"] = float(worker.seats(self._core.rules))

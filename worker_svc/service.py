@@ -229,6 +229,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                     return
                 # A command that has begun is carried out whole, whatever becomes of the stream.
                 await asyncio.shield(self._carry_out(request, leader))
+        except Refusal as refusal:  # a message that can't be read
+            leader.end(refusal)
         finally:
             leader.end()
 

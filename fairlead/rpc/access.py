@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from fairlead.rpc.malformed import MALFORMED, refusal, sound, tolerant
 from fairlead.rpc.refusals import Refusal, ServicerContext, refuse
 
 BUSY_RETRY_MS = 1000.0
@@ -86,8 +87,10 @@ class Gate(aio.ServerInterceptor):
         method: Any = handler_call_details.method
         name = method.decode() if isinstance(method, bytes) else str(method)
         role = ACCESS.get(name)
-        if handler is None or role is Role.ANYONE:
-            return handler
+        if handler is None:
+            return None
+        if role is Role.ANYONE:
+            return _guarded(handler, _let_in)
         return _guarded(handler, lambda context: self._enter(name, role, context))
 
     async def _enter(self, method: str, role: Role | None, context: ServicerContext) -> None:
@@ -133,8 +136,12 @@ class Gate(aio.ServerInterceptor):
 Enter = Callable[[ServicerContext], Awaitable[None]]
 
 
+async def _let_in(context: ServicerContext) -> None:
+    """Anyone may."""
+
+
 def _guarded(handler: Any, enter: Enter) -> Any:
-    """The same kind of handler, with `enter` before the first message is looked at."""
+    """The same kind of handler, with `enter` before the first message is looked at; malformed messages are refused."""
     if handler.response_streaming:
         kind = "stream_stream" if handler.request_streaming else "unary_stream"
         inner = getattr(handler, kind)
@@ -143,13 +150,20 @@ def _guarded(handler: Any, enter: Enter) -> Any:
         kind = "stream_unary" if handler.request_streaming else "unary_unary"
         guarded = _guarded_call(getattr(handler, kind), enter)
     make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
-    return make(guarded, handler.request_deserializer, handler.response_serializer)
+    return make(guarded, tolerant(handler.request_deserializer), handler.response_serializer)
+
+
+async def _readable(request: Any, context: ServicerContext) -> Any:
+    """One request, or a stream of them, without malformed ones: the first of those ends the call."""
+    if request is MALFORMED:
+        await refuse(context, refusal())
+    return sound(request) if hasattr(request, "__aiter__") else request
 
 
 def _guarded_call(inner: Any, enter: Enter) -> Any:
     async def call(request: Any, context: ServicerContext) -> Any:
         await enter(context)
-        return await inner(request, context)
+        return await inner(await _readable(request, context), context)
 
     return call
 
@@ -157,7 +171,7 @@ def _guarded_call(inner: Any, enter: Enter) -> Any:
 def _guarded_stream(inner: Any, enter: Enter) -> Any:
     async def stream(request: Any, context: ServicerContext) -> Any:
         await enter(context)
-        async with aclosing(inner(request, context)) as responses:
+        async with aclosing(inner(await _readable(request, context), context)) as responses:
             async for response in responses:
                 yield response
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from grpc import aio
 from rich.console import Console
 from rich.progress import Progress
 
+from fairlead.v1 import worker_pb2
 from tests.fault.fuzz_targets import KEY, Target, methods_of
 from tests.fault.hostile import Hostile
 from tests.fault.processes import rss_mb, service
@@ -36,8 +38,8 @@ CALL_WITHIN_S = 5.0
 BAD = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 MOST_GROWTH_MB = 30.0
 """Memory may grow by so much from the first quarter to the end, whatever the number of messages."""
-NEVER = ("/fairlead.v1.WorkerService/Drain",)
-"""A sound message to it ends the service, as it should: damaged bytes alone are sent."""
+NEVER = ("/fairlead.v1.WorkerService/Drain", "/fairlead.v1.AdminService/DrainScheduler")
+"""A sound message to these ends the service, as it should: damaged bytes alone are sent."""
 
 
 class Fuzz:
@@ -173,6 +175,9 @@ class Fuzz:
 
     def _note(self, path: str, error: aio.AioRpcError) -> None:
         code = error.code()
+        if error.details() == "Internal error from Core":
+            self.statuses["refused by the sender's own gRPC"] += 1
+            return
         self.statuses[code.name] += 1
         if code in BAD and len(self.bad) < 20:
             self.bad.append(f"{path}: {code.name}: {error.details()}")
@@ -188,8 +193,6 @@ async def _read_on(call: Any) -> None:
 
 def _harmless(data: bytes) -> bytes:
     """Leads under an enormous epoch would shut out everybody for good, as they should: those are not sent."""
-    from fairlead.v1 import worker_pb2
-
     try:
         command = worker_pb2.ExecuteRequest.FromString(data)
     except Exception:
@@ -233,9 +236,16 @@ async def _what_broke(target: Target, fire: Fuzz, running: Any) -> str:
     try:
         await target.works()
     except Exception as error:
-        return f"a sound request no longer works: {type(error).__name__}: {error}"
+        words = running.last_words()
+        return f"a sound request no longer works: {type(error).__name__}: {error}; its last words: {words}"
     said = running.tracebacks()
     return f"it logged a traceback: {said}" if said else ""
+
+
+async def _all(
+    names: Sequence[str], options: argparse.Namespace, folder: Path, progress: Progress
+) -> list[dict[str, Any]]:
+    return [await fuzz(name, options.messages, options.seed, folder, progress) for name in names]
 
 
 def main() -> int:
@@ -246,10 +256,8 @@ def main() -> int:
     parser.add_argument("--service", choices=SERVICES, action="append", help="only these")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, Progress(console=Console(stderr=True)) as progress:
-        for name in options.service or SERVICES:
-            results.append(asyncio.run(fuzz(name, options.messages, options.seed, Path(folder), progress)))
+        results = asyncio.run(_all(options.service or SERVICES, options, Path(folder), progress))
     for result in results:
         verdict = f"BROKE: {result['broken']}" if result["broken"] else "held"
         print(

@@ -18,7 +18,10 @@ import yaml
 
 READY_WITHIN_S = 180.0
 MODULES = {"scheduler": "scheduler_svc", "worker": "worker_svc", "predictor": "predictor_svc"}
-TENANTS = [{"name": "op", "key": "fuzz-key", "operator": True, "default_class": "ls"}]
+TENANTS = [
+    {"name": "op", "key": "fuzz-key", "operator": True, "default_class": "ls"},
+    {"name": "works", "key": "works-key", "default_class": "ls"},
+]
 
 
 @dataclass
