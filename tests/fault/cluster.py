@@ -21,6 +21,7 @@ from predictor_svc.predictors.base import open_predictor
 from predictor_svc.service import PredictorHost
 from scheduler_svc import host as scheduler_host
 from scheduler_svc.host import SchedulerHost
+from scheduler_svc.jobs.office import Office
 from scheduler_svc.rounds import Rounds
 from scheduler_svc.worker_link import Patience
 from tests.fault.bad_predictor import BadPredictor
@@ -149,6 +150,9 @@ class Cluster:
                 (worker_host, "_probe", lambda _listen: None),
                 # CPU time passes a hundred times as fast, so that rounds of deltas are followed by rests.
                 (Rounds.__init__, "__defaults__", (lambda: 100 * self.loop.now_s,)),
+                # The journal works in threads of its own, which virtual time does not wait for; nobody submits jobs here.
+                (Office, "start", _at_once),
+                (Office, "stop", _at_once),
                 (scheduler_host, "find_policies", _policies),
                 (scheduler_host, "find_placements", _placements),
             ):
@@ -287,6 +291,10 @@ class Cluster:
 
     def _note_broken(self, path: str, error: Exception) -> None:
         self.broken.append(f"{path} raised {error!r}")
+
+
+async def _at_once(_office: Office) -> None:
+    """There is nothing to wait for."""
 
 
 @functools.cache
