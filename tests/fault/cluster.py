@@ -150,7 +150,7 @@ class Cluster:
                 (worker_host, "_probe", lambda _listen: None),
                 # CPU time passes a hundred times as fast, so that rounds of deltas are followed by rests.
                 (Rounds.__init__, "__defaults__", (lambda: 100 * self.loop.now_s,)),
-                # The journal works in threads of its own, which virtual time does not wait for; nobody submits jobs here.
+                # The journal works in threads, which virtual time does not wait for; nobody submits jobs here.
                 (Office, "start", _at_once),
                 (Office, "stop", _at_once),
                 (scheduler_host, "find_policies", _policies),
