@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,28 @@ def change(config: Config, section: str, **values: object) -> Config:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The configuration as plain data that `load_config` reads back, keys included."""
-    data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    for told, tenant in zip(data["tenants"], config.tenants, strict=True):
-        if tenant.key is not None:
-            told["key"] = tenant.key.get_secret_value()
-        for written, credential in zip(told["credentials"], tenant.credentials, strict=True):
-            if credential.key is not None:
-                written["key"] = credential.key.get_secret_value()
+    """The configuration as plain data that `load_config` reads back, secrets included."""
+    data: dict[str, Any] = _revealed(config.model_dump(exclude_none=True))
     if config.scheduler.predictor is None:  # here null is not the default
         data["scheduler"]["predictor"] = None
     return data
+
+
+def _revealed(value: Any) -> Any:
+    """As YAML has it; what is kept from being printed elsewhere is written out here, into a file of mode 0600."""
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case dict():
+            return {name: _revealed(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_revealed(each) for each in value]
+        case Path():
+            return str(value)
+        case datetime():
+            return value.isoformat()
+        case _:
+            return value
 
 
 class Suite:

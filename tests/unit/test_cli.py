@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from fairlead.cli.main import app
@@ -215,3 +216,18 @@ def test_the_table_of_a_simulation_cuts_no_name_and_no_figure_off() -> None:
     assert code == 0
     assert "…" not in text
     assert text.replace(" ", "").count("be_share") == 2
+
+
+def test_every_setting_reaches_the_services_of_a_suite_with_its_secrets(tmp_path: Path) -> None:
+    """What `fairlead up` writes for its children is the configuration that it was given."""
+    config = Config.model_validate(
+        {
+            "scheduler": {"journal": "postgresql://user:secret@host/db", "state_dir": str(tmp_path), "predictor": None},
+            "security": {"folder": str(tmp_path), "client_ca": str(tmp_path / "ca.crt")},
+            "tenants": [
+                {"name": "a", "key": "key-of-a"},
+                {"name": "b", "credentials": [{"key": "key-of-b", "not_before": "2026-01-01T00:00:00Z"}]},
+            ],
+        }
+    )
+    assert Config.model_validate(yaml.safe_load(yaml.safe_dump(plain(config)))) == config
