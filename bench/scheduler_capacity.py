@@ -1,7 +1,9 @@
 """How many tokens and streams a second one scheduler process carries on one core: `python -m bench.scheduler_capacity`.
 
-The scheduler has a CPU to itself; simulated engines and the clients share the others. Where those are used up first
-the table says so, and the scheduler's own limit follows from its CPU seconds per token.
+The scheduler has a CPU to itself; workers and clients share the others. The workers are lean ones (`lean_worker.py`),
+which speak the contract and make tokens at a pace for next to nothing, so that the scheduler is what is used up;
+`--engine simulated` takes real worker processes with simulated engines. Where workers and clients are used up first the
+table says so, and the scheduler's own limit follows from its CPU seconds per token.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,8 +27,10 @@ from grpc import aio
 from rich.console import Console
 from rich.table import Table
 
+from bench.lean_suite import Loaded, lean_suite
 from bench.overhead.cpu import CpuMeter
 from bench.overhead.report import machine
+from fairlead import event_loop
 from fairlead.cli.problems import SuiteError, fail, wide_console
 from fairlead.cli.suite import Suite, SuiteOptions, change, with_demo_tenants
 from fairlead.config import Config
@@ -49,6 +53,7 @@ class Settings:
     answer_tokens: int
     workers: int
     policy: str
+    engine: str = "lean"
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def capacity(
     answer_tokens: Annotated[int, typer.Option(min=2)] = 500,
     workers: Annotated[int, typer.Option(min=1, help="Processes with a simulated engine each.")] = 1,
     policy: Annotated[str, typer.Option(help="The scheduler's.")] = "fcfs",
+    engine: Annotated[str, typer.Option(help="`lean` workers, or `simulated` engines in real ones.")] = "lean",
     profile: Annotated[
         bool, typer.Option("--profile", help="Where the scheduler's time goes, by py-spy (it costs some itself).")
     ] = False,
@@ -139,8 +145,8 @@ def capacity(
     try:
         for service_class in classes.split(","):
             for count in (int(each) for each in streams.split(",")):
-                settings = Settings(count, tokens_per_s, seconds, answer_tokens, workers, policy)
-                run, rows = asyncio.run(measure(settings, service_class, profile))
+                settings = Settings(count, tokens_per_s, seconds, answer_tokens, workers, policy, engine)
+                run, rows = event_loop.run(measure(settings, service_class, profile))
                 found.append(run)
                 if rows:
                     print_profile(console, run, rows)
@@ -156,16 +162,14 @@ def capacity(
 async def measure(settings: Settings, service_class: str, profile: bool) -> tuple[Found, list[tuple[str, float]]]:
     """One run, and the profile of it if asked for."""
     cpus = sorted(os.sched_getaffinity(0))
-    async with Suite(suite_config(settings), SuiteOptions(workers=settings.workers, free_ports=True)) as suite:
-        assert suite.scheduler is not None
-        with pinned(suite.scheduler.pid, cpus):
-            clients = Clients(suite.address, suite.keys["interactive"], settings, service_class)
+    async with loaded(settings) as suite:
+        with pinned(suite.scheduler, cpus):
+            clients = Clients(suite.address, suite.key, settings, service_class)
             running = asyncio.create_task(clients.run())
             await asyncio.sleep(2 * RAMP_S)
-            roles = {f"worker {index}": worker.pid for index, worker in enumerate(suite.workers)}
-            meter = CpuMeter({"scheduler": suite.scheduler.pid, "clients": os.getpid(), **roles})
+            meter = CpuMeter({"scheduler": suite.scheduler, "clients": os.getpid(), **suite.workers})
             before, begun_s = (clients.tokens, clients.deltas, clients.ended), time.perf_counter()
-            spy = Spy(suite.scheduler.pid, settings.seconds) if profile else None
+            spy = Spy(suite.scheduler, settings.seconds) if profile else None
             await asyncio.sleep(settings.seconds)
             took_s, used = time.perf_counter() - begun_s, meter.used()
             tokens, deltas, ended = (
@@ -188,6 +192,19 @@ async def measure(settings: Settings, service_class: str, profile: bool) -> tupl
         limit_tokens_per_s=tokens / scheduler_s,
     )
     return found, rows
+
+
+@contextlib.asynccontextmanager
+async def loaded(settings: Settings) -> AsyncGenerator[Loaded]:
+    """A scheduler and its workers."""
+    if settings.engine == "lean":
+        async with lean_suite(settings.streams, settings.tokens_per_s, settings.workers, settings.policy) as suite:
+            yield suite
+        return
+    async with Suite(suite_config(settings), SuiteOptions(workers=settings.workers, free_ports=True)) as suite:
+        assert suite.scheduler is not None
+        workers = {f"worker {index}": worker.pid for index, worker in enumerate(suite.workers)}
+        yield Loaded(suite.address, suite.keys["interactive"], suite.scheduler.pid, workers)
 
 
 def suite_config(settings: Settings) -> Config:

@@ -31,6 +31,7 @@ from rich.table import Table
 from bench.overhead.cpu import CpuMeter
 from bench.overhead.report import machine
 from bench.scheduler_capacity import RAMP_S, Clients, Settings
+from fairlead import event_loop
 from fairlead.cli.problems import SuiteError, fail, wide_console
 from fairlead.cli.suite import Suite, SuiteOptions, change, with_demo_tenants
 from fairlead.config import Config
@@ -72,7 +73,7 @@ def cost(
     try:
         for pace, step_ms in STEP_MS.items():
             settings = Settings(concurrent, 1000 / step_ms, seconds, answer_tokens, 1, "slo")
-            blocks += asyncio.run(measure(pace, settings, pairs, sample_ratio))
+            blocks += event_loop.run(measure(pace, settings, pairs, sample_ratio))
     except SuiteError as error:
         fail(str(error))
     print_table(blocks)

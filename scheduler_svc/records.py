@@ -180,7 +180,10 @@ class Records:
         lost: list[Record] = []
         for job_id, attempt, change in event.changes:
             record = self._live.get(job_id)
-            if record is None or record.job.attempt != attempt or record.job.worker != event.worker:
+            job = None if record is None else record.job
+            if record is None or job is None or job.attempt != attempt or job.worker != event.worker:
+                continue
+            if job.outcome is not None:  # it has ended meanwhile, in this turn of the loop, and has left its worker
                 continue
             record.change = change
             takes = change in _TAKES_SEAT

@@ -221,6 +221,16 @@ def test_attainment_counts_as_the_design_says() -> None:
     assert (bench.records.offered["alice"], bench.records.met["alice"]) == (3, 1)
 
 
+def test_a_start_that_is_told_after_the_end_of_its_request_is_passed_over() -> None:
+    """Both in one turn of the loop: it has left its worker by then, and has no place there."""
+    bench = Bench()
+    bench.worker()
+    bench.arrive(1)
+    started = Stepped("w/1", (), ((1, 1, Change.STARTED),))
+    bench.tell(CancelRequested(1, Outcome.CANCELLED_BY_CLIENT), started)
+    assert Kind.STARTED not in bench.kinds(1)
+
+
 def test_the_policies_in_force_since_it_came_are_told() -> None:
     bench = Bench("fcfs")
     bench.tell(PolicyChanged("hrrn", PolicySettings()))
