@@ -59,7 +59,7 @@ class RequestOptions(TypedDict, total=False):
     `timeout_s` is the deadline of the whole request, s. `ttft_ms`, `tpot_ms` and `completion_ms` are its targets.
     `resume_grace_ms`: how long it goes on without its client; 30 s unless said, since clients here attach again.
     `may_become_best_effort`: an LS request whose targets are out of reach is served as BE rather than refused.
-    `return_token_ids` also lets an answer go on after a scheduler was lost. The rest as in `fairlead.v1`.
+    `return_token_ids`, on unless said, lets an answer go on after a scheduler was lost. The rest as in `fairlead.v1`.
     """
 
     model: str | None
@@ -210,7 +210,8 @@ def build_request(prompt: Prompt, options: RequestOptions) -> inference.Generate
     request = inference.GenerateRequest(request_id=options.get("request_id") or uuid.uuid4().hex)
     grace = options.get("resume_grace_ms")
     set_field(request, "resume_grace_ms", DEFAULT_RESUME_GRACE_MS if grace is None else grace)
-    request.return_token_ids = bool(options.get("return_token_ids"))
+    keeps_ids = options.get("return_token_ids")
+    request.return_token_ids = True if keeps_ids is None else keeps_ids
     request.may_become_best_effort = bool(options.get("may_become_best_effort"))
     _put_prompt(request, prompt)
     chosen = options.get("service_class")

@@ -15,7 +15,7 @@ from fairlead.rpc import Refusal, invalid, is_ending, read_details
 from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
 from scheduler_svc.core.admission import OF_TENANT, AdmissionRefusal
-from scheduler_svc.core.types import Arrived
+from scheduler_svc.core.types import Arrived, Outcome
 from scheduler_svc.requests import Book, Key, Request, Reservation, tokens_agree
 from scheduler_svc.shell import Shell
 from scheduler_svc.telemetry import Asked
@@ -258,6 +258,10 @@ class Intake:
         if refusal is not None:
             raise _refused(refusal, tenant, field)
         self._shell.accept(accepted, arrival)
+        if wanted.received and not wanted.continuable:
+            # It had been accepted by a scheduler that is lost: it gets its outcome here.
+            what = "the scheduler was lost in mid-answer; penalties or a seed forbid an exact continuation"
+            self._shell.cancel(accepted, Outcome.FAILED_WORKER_LOST, what)
         return accepted
 
 

@@ -99,10 +99,6 @@ def check_generate(
     received = list(request.received_token_ids)
     if len(received) > sampling.max_tokens:
         raise invalid("received_token_ids", f"holds {len(received)} tokens, max_tokens is {sampling.max_tokens}")
-    if received and not continuable:
-        raise invalid(
-            "received_token_ids", "penalties or a seed forbid an exact continuation; ask again under another request_id"
-        )
     grace_ms = request.resume_grace_ms if request.HasField("resume_grace_ms") else config.resume_grace_ms
     return Wanted(
         request_id=request_id,

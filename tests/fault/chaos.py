@@ -7,6 +7,7 @@ each event and at the end is in `invariants.py` and `clients.py`. `--seed S` rep
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -52,7 +53,8 @@ def main() -> int:
     outcomes: Counter[str] = Counter()
     tokens = count = 0
     virtual_s = 0.0
-    with Progress(console=console, transient=True) as progress:
+    # Ctrl-C ends it with what there is so far.
+    with contextlib.suppress(KeyboardInterrupt), Progress(console=console, transient=True) as progress:
         task = progress.add_task("seeds", total=len(seeds))
         for result in _results(seeds, options.jobs):
             progress.advance(task)

@@ -15,12 +15,10 @@ from fairlead.client import (
     Delta,
     FairleadError,
     Finished,
-    InvalidRequest,
     NotFound,
     Outcome,
     Overloaded,
     Retry,
-    StreamLost,
     Unavailable,
 )
 from worker_svc.engines import simulated_text as words
@@ -241,8 +239,6 @@ def _wrong_error(asked: Asked, error: FairleadError) -> str:
         refused = isinstance(error, Overloaded) or error.reason in ("NO_WORKERS", "NO_TOKENIZER", "DRAINING")
         refused |= isinstance(error, Unavailable) and "timeout_s" in asked.options
         return "" if refused else f"it was refused with {error.code.name}: {error}"
-    if isinstance(error, StreamLost | InvalidRequest) and not asked.continuable:
-        return ""
     if asked.options.get("timeout_s") is not None:
         return ""  # its deadline may pass while it is being asked for again
     return f"after acceptance came {type(error).__name__}: {error}"

@@ -120,7 +120,6 @@ def test_no_tenants_or_a_shared_key_are_told_at_the_start() -> None:
             {"received_token_ids": [1, 2, 3], "sampling": types_pb2.SamplingParams(max_tokens=2)},
             "received_token_ids",
         ),
-        ({"received_token_ids": [1], "sampling": types_pb2.SamplingParams(seed=1)}, "received_token_ids"),
     ],
 )
 def test_each_bad_field_is_refused_by_its_path(fields: dict[str, Any], path: str) -> None:
