@@ -46,6 +46,8 @@ from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
 from scheduler_svc.worker_pool import WorkerPool
 
 LAST_WRITES_WITHIN_S = 2.0
+_SHORT = {admin.SERVICE: "admin", jobs_service.SERVICE: "jobs"}
+"""Services as metrics name them."""
 
 
 def monotonic_ms() -> float:
@@ -196,7 +198,7 @@ class SchedulerHost:
         submissions = Submissions(
             office, scheduler, config.defaults, lambda: list(intake.models()), lambda: shell.draining
         )
-        jobs = JobService(office, submissions, authenticator)
+        jobs = JobService(office, submissions, authenticator, functools.partial(self._told.call_refused, "jobs"))
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server.server)
         return office
 
@@ -253,7 +255,7 @@ class SchedulerHost:
         if method == service.GENERATE:
             self._told.not_let_in(refusal)
         else:
-            self._told.call_refused("admin" if f"/{admin.SERVICE}/" in method else "inference", refusal)
+            self._told.call_refused(_SHORT.get(method.split("/")[1], "inference"), refusal)
 
     async def _report_health(self) -> None:
         """Inference is served while there is a worker and no drain, jobs while the journal is open and no drain."""

@@ -1,7 +1,7 @@
 """What a machine may lack: a test that needs it skips with the reason, or fails where it must be there.
 
-`FAIRLEAD_REQUIRE=prometheus,docker,node,data` (any of them) turns the skip into a failure, so that CI can't pass by
-leaving out what it promises to run.
+`FAIRLEAD_REQUIRE=prometheus,docker,node,data,postgres` (any of them) turns the skip into a failure, so that CI can't
+pass by leaving out what it promises to run.
 """
 
 from __future__ import annotations

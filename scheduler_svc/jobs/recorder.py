@@ -30,15 +30,17 @@ class Recorder:
     Args:
         journal: takes them.
         wrote: told how long a commit took, s, and what it held.
+        linger_s: see `LINGER_S`.
 
     Attributes:
         problem: why nothing can be written now; "" while it can.
     """
 
-    def __init__(self, journal: Journal, wrote: Wrote | None = None) -> None:
+    def __init__(self, journal: Journal, wrote: Wrote | None = None, linger_s: float = LINGER_S) -> None:
         self.problem = ""
         self._journal = journal
         self._wrote = wrote
+        self._linger_s = linger_s
         self._waiting: list[Waiting] = []
         self._news = asyncio.Event()
         self._log = get_logger("jobs")
@@ -59,7 +61,7 @@ class Recorder:
         """Writes until it is cancelled."""
         while True:
             await self._news.wait()
-            await asyncio.sleep(LINGER_S)
+            await asyncio.sleep(self._linger_s)
             self._news.clear()
             while self._waiting:
                 batch = self._waiting[:MOST_AT_ONCE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 
 import grpc
 
@@ -33,17 +33,24 @@ MAX_JOB_ID_CHARS = 64
 class JobService(jobs_pb2_grpc.JobServiceServicer):
     """SubmitJob, GetJob, WatchJob, ListJobs, CancelJob, FetchResults, StreamResults, DeleteJob."""
 
-    def __init__(self, office: Office, submissions: Submissions, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        office: Office,
+        submissions: Submissions,
+        authenticator: Authenticator,
+        refused: Callable[[Refusal], None] = lambda _refusal: None,
+    ) -> None:
         self._office = office
         self._submissions = submissions
         self._authenticator = authenticator
+        self._refused = refused
         self._watchers = 0
 
     async def SubmitJob(
         self, request_iterator: AsyncIterator[jobs_pb2.SubmitJobRequest], context: ServicerContext
     ) -> jobs_pb2.SubmitJobResponse:
         """Takes a file; answers when it is on disk."""
-        async with _refusing(context):
+        async with self._refusing(context):
             tenant = self._authenticator.caller(context)
             job, existed = await self._submissions.take(request_iterator, tenant)
             told = await self._told(job.job_id, tenant)
@@ -51,7 +58,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: ServicerContext) -> jobs_pb2.GetJobResponse:
         """A job as it is now."""
-        async with _refusing(context):
+        async with self._refusing(context):
             told = await self._told(request.job_id, self._authenticator.caller(context))
         return jobs_pb2.GetJobResponse(job=told)
 
@@ -59,7 +66,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.WatchJobRequest, context: ServicerContext
     ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
         """A job as it is now, and again when it has changed, until it has ended."""
-        async with _refusing(context):
+        async with self._refusing(context):
             tenant = self._authenticator.caller(context)
             interval_s = USUAL_INTERVAL_S
             if request.HasField("interval"):
@@ -79,7 +86,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, context: ServicerContext) -> jobs_pb2.ListJobsResponse:
         """One page of the tenant's jobs, newest first."""
-        async with _refusing(context):
+        async with self._refusing(context):
             tenant = self._authenticator.caller(context)
             active = dict(self._office.opened().jobs)
             size = _page_size(request.page_size)
@@ -97,7 +104,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.CancelJobRequest, context: ServicerContext
     ) -> jobs_pb2.CancelJobResponse:
         """Ends a job; answers when the wish is on disk."""
-        async with _refusing(context):
+        async with self._refusing(context):
             tenant = self._authenticator.caller(context)
             cancelled = await self._office.cancel(await self._find(request.job_id, tenant))
             told = await self._told(request.job_id, tenant)
@@ -107,7 +114,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.FetchResultsRequest, context: ServicerContext
     ) -> jobs_pb2.FetchResultsResponse:
         """One page of results."""
-        async with _refusing(context):
+        async with self._refusing(context):
             job = await self._find(request.job_id, self._authenticator.caller(context))
             first = max(1, request.from_line)
             found, all_there = await self._results(
@@ -124,7 +131,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.StreamResultsRequest, context: ServicerContext
     ) -> AsyncIterator[jobs_pb2.StreamResultsResponse]:
         """All results from a line on, as their lines end."""
-        async with _refusing(context):
+        async with self._refusing(context):
             tenant = self._authenticator.caller(context)
             following = max(1, request.from_line)
             with self._watching():
@@ -143,7 +150,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.DeleteJobRequest, context: ServicerContext
     ) -> jobs_pb2.DeleteJobResponse:
         """Forgets an ended job."""
-        async with _refusing(context):
+        async with self._refusing(context):
             job = await self._find(request.job_id, self._authenticator.caller(context))
             async with self._office.asking():
                 gone = await self._office.journal.delete(job.tenant, job.job_id)
@@ -157,6 +164,15 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return jobs_pb2.DeleteJobResponse()
 
     # -- what they share
+
+    @contextlib.asynccontextmanager
+    async def _refusing(self, context: ServicerContext) -> AsyncGenerator[None]:
+        """Turns a Refusal inside into the call's status."""
+        try:
+            yield
+        except Refusal as refusal:
+            self._refused(refusal)
+            await refuse(context, refusal)
 
     async def _find(self, job_id: str, tenant: Tenant) -> Job:
         """A job of the calling tenant. Raises Refusal."""
@@ -226,15 +242,6 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await event.wait()
-
-
-@contextlib.asynccontextmanager
-async def _refusing(context: ServicerContext) -> AsyncGenerator[None]:
-    """Turns a Refusal inside into the call's status."""
-    try:
-        yield
-    except Refusal as refusal:
-        await refuse(context, refusal)
 
 
 def _page_size(given: int) -> int:

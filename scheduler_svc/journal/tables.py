@@ -73,6 +73,7 @@ jobs = Table(
     UniqueConstraint("tenant", "idempotency_key"),
     Index(None, "tenant", "created_ms"),
     Index(None, "state"),
+    Index(None, "ended_ms"),
 )
 
 job_lines = Table(

@@ -192,6 +192,42 @@ async def test_migrations_lead_to_the_schema_that_the_code_has(store: Store) -> 
         await engine.dispose()
 
 
+OF_REVISION = {
+    "0001": (
+        "INSERT INTO jobs (job_id, tenant, idempotency_key, digest, name, model, state, lines, request_bytes, "
+        "return_token_ids, created_ms, expires_ms, ended_ms, target_ms, tally) VALUES "
+        "('job-1', 'alice', 'k', :digest, 'old', 'demo', 'LIVE', 2, 100, false, 1, 9, NULL, NULL, NULL)",
+        "INSERT INTO job_lines (job_id, line, custom_id, request, attempts) VALUES ('job-1', 2, 'c2', :digest, 1)",
+        "INSERT INTO job_results (job_id, line, custom_id, outcome, detail, text, token_ids, matched_stop, "
+        "prompt_tokens, cached_prompt_tokens, output_tokens, attempts, ended_ms) VALUES "
+        "('job-1', 1, 'c1', 1, :empty, :digest, NULL, NULL, 2, 0, 5, 1, 7)",
+    ),
+}
+"""What a release wrote that had this revision as its newest."""
+
+
+@pytest.mark.parametrize("revision", revisions()[:-1])
+async def test_what_an_earlier_release_wrote_is_read(store: Store, revision: str) -> None:
+    engine = make_engine(store.url)
+    await migrate(engine, revision)
+    async with engine.begin() as connection:
+        for statement in OF_REVISION[revision]:
+            values = {"digest": b"words", "empty": b""}
+            used = {name: value for name, value in values.items() if f":{name}" in statement}
+            await connection.execute(text(statement), used)
+    await engine.dispose()
+    async with store.opened() as journal:
+        (job,) = await journal.live()
+        assert (job.job_id, job.digest, job.name, job.return_token_ids) == ("job-1", b"words", "old", False)
+        assert [(line.line, line.request, line.attempts) for line in await journal.lines("job-1", 0, 9)] == [
+            (2, b"words", 1)
+        ]
+        found, _ = await journal.results("job-1", 1, 9)
+        assert [(one.line, one.text, one.output_tokens) for one in found] == [(1, "words", 5)]
+        await journal.record([make_result(job, 2)])
+        assert (await journal.end("job-1", State.COMPLETED, 8)).ended == 2
+
+
 async def test_a_schema_of_a_newer_release_is_refused(store: Store) -> None:
     async with store.opened():
         pass
