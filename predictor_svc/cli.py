@@ -17,6 +17,7 @@ from predictor_svc.cli_support import (
     Lengths,
     MaxRows,
     ModelName,
+    Results,
     Seed,
     Step,
     Threads,
@@ -59,7 +60,7 @@ def predictor() -> None:
 def train(
     data: DataFiles,
     out: Annotated[Path, typer.Option(help="Folder for what is trained: tensors and card.json.")],
-    predictor: Annotated[str, typer.Option(help="ensemble, forest, rank, retrieval, proxy or encoder.")] = "encoder",
+    predictor: Annotated[str, typer.Option(help="ensemble, forest, rank, retrieval, proxy or encoder.")] = "ensemble",
     encoder: Annotated[str, typer.Option(help="Hugging Face id or folder of a BERT encoder.")] = DEFAULT_ENCODER,
     seed: Seed = 0,
     epochs: Annotated[int, typer.Option(min=1, help="At most; each network stops when it no longer improves.")] = 60,
@@ -73,6 +74,7 @@ def train(
     tokenizer: TokenizerFile = None,
     lengths: Lengths = None,
     model: ModelName = None,
+    results: Results = None,
     max_rows: MaxRows = None,
     threads: Threads = 1,
     json_file: JsonFile = None,
@@ -87,7 +89,7 @@ def train(
     """
     configure_logging(LogConfig(level="warning"), "predictor")
     read_by = tokens_of(tokenizer)
-    recorded = read_data(data, broken, read_by, lengths, model)
+    recorded = read_data(data, broken, read_by, lengths, model, results)
     with usage_errors(), progress_bars() as bars:
         from predictor_svc.training.registry import FitSettings  # noqa: PLC0415  (slow to import; not for --help)
         from predictor_svc.training.run import Job, train_and_save  # noqa: PLC0415
@@ -119,6 +121,7 @@ def evaluate(
     tokenizer: TokenizerFile = None,
     lengths: Lengths = None,
     model: ModelName = None,
+    results: Results = None,
     max_rows: MaxRows = None,
     threads: Threads = 1,
     reliability: Annotated[Path | None, typer.Option(help="Folder for reliability plots (PNG).")] = None,
@@ -143,7 +146,7 @@ def evaluate(
     if predictor is not None and head is not None:
         raise typer.BadParameter("give --predictor or --head, not both")
     read_by = tokens_of(tokenizer)
-    recorded = read_data(data, broken, read_by, lengths, model)
+    recorded = read_data(data, broken, read_by, lengths, model, results)
     with usage_errors(), progress_bars() as bars:
         from predictor_svc.training.registry import FITS, FitSettings  # noqa: PLC0415
         from predictor_svc.training.run import Job, judge_folder, judge_folds  # noqa: PLC0415

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from fairlead.config import ConfigError
 from predictor_svc.training.dataset import DataError, OnBroken, Recorded, read_recorded, read_with_lengths
+from predictor_svc.training.job_results import read_job
 from predictor_svc.training.tokens import Tokens
 
 EXIT_USAGE = 2
@@ -48,6 +49,10 @@ TokenizerFile = Annotated[
 Lengths = Annotated[
     Path | None, typer.Option(help="CSV, plain or .gz, with `prompt_id` and a column of answer tokens for each model.")
 ]
+Results = Annotated[
+    Path | None,
+    typer.Option(help="What `fairlead jobs results --out` wrote; DATA is then the file that was submitted."),
+]
 ModelName = Annotated[str | None, typer.Option("--model", help="The column of --lengths.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the scores there, as JSON.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice; the same seed gives the same result.")]
@@ -71,15 +76,24 @@ def usage_errors() -> Generator[None]:
 
 
 def read_data(
-    data: Sequence[Path], broken: str, tokens: Tokens | None, lengths: Path | None, model: str | None
+    data: Sequence[Path],
+    broken: str,
+    tokens: Tokens | None,
+    lengths: Path | None,
+    model: str | None,
+    results: Path | None,
 ) -> list[Recorded]:
     """Reads every file, and says what it held and which lines were broken."""
     if broken not in ("skip", "refuse"):
         raise typer.BadParameter("skip or refuse", param_hint="--broken")
     if (lengths is None) != (model is None):
         raise typer.BadParameter("give both, or none", param_hint="--lengths and --model")
+    if results is not None and (lengths is not None or len(data) != 1):
+        raise typer.BadParameter("give one file, the one that was submitted, and no --lengths", param_hint="--results")
     on_broken: OnBroken = "skip" if broken == "skip" else "refuse"
     with usage_errors():
+        if results is not None:
+            return _told([read_job(data[0], results, on_broken=on_broken)])
         count = tokens.count if tokens is not None else None
         recorded = [
             read_recorded(path, on_broken=on_broken, count_tokens=count)
@@ -87,6 +101,10 @@ def read_data(
             else read_with_lengths(path, lengths, model or "", on_broken=on_broken)
             for path in data
         ]
+    return _told(recorded)
+
+
+def _told(recorded: list[Recorded]) -> list[Recorded]:
     for one in recorded:
         typer.echo(f"{one.name}: {len(one.rows)} rows, {one.broken_count} broken lines", err=True)
         for number, why in one.broken:

@@ -27,7 +27,6 @@ from predictor_svc.predictors.history import HistoryPredictor
 from predictor_svc.predictors.reading import ReadingPredictor
 
 SMOOTHS = True
-SHIPPED_ENSEMBLE = Path(__file__).resolve().parents[1] / "demo_ensemble"
 _log = get_logger("trained")
 
 
@@ -86,11 +85,9 @@ class EnsemblePredictor(TrainedPredictor):
 
     @classmethod
     def open(cls, config: PredictorConfig) -> Predictor:
-        """The trained folder, else the one shipped for the demo model; without either `history`, and says so."""
+        """The trained folder; without one `history`, and says so."""
         if config.head is not None:
             return super().open(config)
-        if SHIPPED_ENSEMBLE.is_dir():
-            return super().open(config.model_copy(update={"head": SHIPPED_ENSEMBLE}))
         _log.warning(
             "no trained model: history answers, from the lengths that it sees",
             remedy="fairlead predictor train DATA --predictor ensemble --out DIR, then predictor.head: DIR",

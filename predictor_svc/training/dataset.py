@@ -82,8 +82,8 @@ def read_recorded(path: Path, *, on_broken: OnBroken, count_tokens: CountTokens 
     rows: list[Row] = []
     broken: list[tuple[int, str]] = []
     count = 0
-    for number, line in _lines(path, content):
-        row = _row(line, count_tokens)
+    for number, line in lines_of(path, content):
+        row = row_of(line, count_tokens)
         if isinstance(row, Row):
             rows.append(row)
             continue
@@ -111,11 +111,11 @@ def read_with_lengths(prompts: Path, lengths: Path, model: str, *, on_broken: On
         DataError: a file can't be read, the model has no column, no row is usable, or one is broken and refused.
     """
     tokens = _column(lengths, model)
-    content = _content(prompts)
+    content = content_of(prompts)
     rows: list[Row] = []
     broken: list[tuple[int, str]] = []
     count = 0
-    for number, line in _lines(prompts, content):
+    for number, line in lines_of(prompts, content):
         row = _row_with(line, tokens)
         if row is None:
             continue
@@ -153,7 +153,7 @@ def _column(lengths: Path, model: str) -> dict[str, str]:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    lines = (line.decode("utf-8", "replace") for _, line in _lines(path, _content(path)))
+    lines = (line.decode("utf-8", "replace") for _, line in lines_of(path, content_of(path)))
     try:
         yield from csv.reader(lines)
     except csv.Error as error:
@@ -176,17 +176,19 @@ def _row_with(line: bytes, tokens: Mapping[str, str]) -> Row | str | None:
         counted = int(float(length))
     except (ValueError, OverflowError):
         return f"length {length[:20]!r} is no number"
-    return _row(json.dumps({**fields, "response_tokens": counted}).encode(), None)
+    return row_of(json.dumps({**fields, "response_tokens": counted}).encode(), None)
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """A file's bytes; raises DataError."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a file that can be read") from None
 
 
-def _lines(path: Path, content: bytes) -> Iterator[tuple[int, bytes]]:
+def lines_of(path: Path, content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, with their numbers, of a plain or gzipped file; raises DataError for a damaged one."""
     raw = io.BytesIO(content)
     number = 0
     try:
@@ -198,7 +200,7 @@ def _lines(path: Path, content: bytes) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path.name}: damaged after line {number}: {error}") from None
 
 
-def _row(line: bytes, count_tokens: CountTokens | None) -> Row | str:
+def row_of(line: bytes, count_tokens: CountTokens | None) -> Row | str:
     """The row, or what is wrong with it."""
     if len(line) > MAX_LINE_CHARS:
         return f"{len(line)} bytes, at most {MAX_LINE_CHARS}"

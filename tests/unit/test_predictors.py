@@ -325,9 +325,8 @@ def test_an_encoder_that_is_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_without_a_trained_model_history_answers_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("predictor_svc.predictors.trained.SHIPPED_ENSEMBLE", tmp_path / "none")
     predictor = open_predictor(PredictorConfig(predictor="ensemble"))
     assert isinstance(predictor, HistoryPredictor)
     said = capsys.readouterr()

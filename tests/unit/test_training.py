@@ -17,6 +17,7 @@ from predictor_svc.head import LEVELS, Head
 from predictor_svc.predictors.base import Question, open_predictor
 from predictor_svc.training.dataset import DataError, read_recorded
 from predictor_svc.training.evaluate import scores
+from predictor_svc.training.job_results import read_job
 from predictor_svc.training.tokens import Tokens, so_far
 
 
@@ -115,7 +116,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, o
     folder = tmp_path_factory.mktemp("training")
     data = written(folder / "answers.jsonl.gz", made_up(200, 1))
     arguments = [
-        "train", str(data), "--out", str(folder / "head"), "--folds", "2", "--members", "1", "--epochs", "20",
+        "train", str(data), "--predictor", "encoder", "--out", str(folder / "head"), "--folds", "2", "--members", "1",
+        "--epochs", "20",
         "--json", str(folder / "scores.json"),
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
@@ -154,7 +156,8 @@ def test_the_same_seed_gives_the_same_head(trained: tuple[Path, dict[str, object
     data = written(folder / "few.jsonl", made_up(24, 2))
     hashes: list[str] = []
     for name in ("one", "two"):
-        arguments = ["train", str(data), "--out", str(folder / name), "--folds", "0", "--epochs", "2", "--seed", "7"]
+        arguments = ["train", str(data), "--predictor", "encoder", "--out", str(folder / name), "--folds", "0"]
+        arguments += ["--epochs", "2", "--seed", "7"]
         assert CliRunner().invoke(app, arguments).exit_code == 0
         hashes.append(Head.loaded(folder / name).sha256)
     assert hashes[0] == hashes[1]
@@ -211,3 +214,33 @@ def test_going_in_circles_and_closing_words_are_seen() -> None:
     assert (ending[closing], plain[closing]) == (1, 0)
     assert not progress_facts(facts, "", 0).any()
     assert not progress_facts(facts, "", 50)[COUNTED:].any(), "no text, nothing read from it"
+
+
+def test_a_jobs_lines_and_results_are_training_data(tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [
+        {"custom_id": "a", "prompt": "Name 3 rivers."},
+        {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions",
+         "body": {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]}},
+        {"prompt": "No name of its own."},
+        {"custom_id": "cut", "prompt": "Ran to its bound."},
+        {"custom_id": "ids", "prompt": [1, 2, 3]},
+    ]  # fmt: skip
+
+    def result(line: int, custom_id: str, outcome: str, tokens: int) -> dict[str, object]:
+        usage = {"prompt_tokens": 5, "cached_prompt_tokens": 0, "output_tokens": tokens}
+        return {"line": line, "custom_id": custom_id, "outcome": outcome, "text": "said", "usage": usage}
+
+    told = [result(1, "a", "STOP", 7), result(2, "b", "STOP", 8), result(3, "", "STOP", 9)]
+    told += [result(4, "cut", "LENGTH", 512), result(5, "ids", "STOP", 4)]
+    submitted, results = written(tmp_path / "jobs.jsonl.gz", lines), written(tmp_path / "results.jsonl", told, "{torn")
+    read = read_job(submitted, results, on_broken="skip")
+    assert [(row.prompt, row.tokens) for row in read.rows] == [
+        ("Name 3 rivers.", 7), ("Be brief.\nHello.", 8), ("No name of its own.", 9)
+    ]  # fmt: skip
+    assert [number for number, _ in read.broken] == [5], "a prompt of token ids has no text to learn from"
+    with pytest.raises(DataError, match=r"results\.jsonl line 6: no result of a job"):
+        read_job(submitted, results, on_broken="refuse")
+    refused = CliRunner().invoke(
+        app, ["train", str(submitted), str(submitted), "--results", str(results), "--out", "x"]
+    )
+    assert refused.exit_code == 2
