@@ -5,10 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 options=()
-for file in ../../protos/fairlead/v1/*.proto; do
+for file in ../../protos/fairlead/v1/{types,inference}.proto; do
   name=fairlead/v1/$(basename "$file")
   options+=("--go_opt=M$name=fairlead/v1;fairlead" "--go-grpc_opt=M$name=fairlead/v1;fairlead")
 done
 rm -rf gopath
 mkdir -p gopath/src
-protoc -I ../../protos --go_out=gopath/src --go-grpc_out=gopath/src "${options[@]}" ../../protos/fairlead/v1/*.proto
+protoc -I ../../protos --go_out=gopath/src --go-grpc_out=gopath/src "${options[@]}" ../../protos/fairlead/v1/{types,inference}.proto

@@ -9,6 +9,6 @@ rm -rf generated classes
 mkdir -p generated classes
 options='--java_out=generated --grpc-java_out=generated --plugin=protoc-gen-grpc-java=/usr/bin/grpc_java_plugin'
 # shellcheck disable=SC2086
-protoc -I ../../protos -I ../protos $options ../../protos/fairlead/v1/*.proto ../protos/google/rpc/*.proto
+protoc -I ../../protos -I ../protos $options ../../protos/fairlead/v1/{types,inference}.proto ../protos/google/rpc/*.proto
 find generated -name '*.java' > generated/sources
 javac -nowarn -d classes -cp "$(./classpath.sh)" @generated/sources Example.java

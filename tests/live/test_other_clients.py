@@ -38,4 +38,6 @@ async def test_example_streams_cancels_and_reads_typed_refusals(example: Example
 
 
 async def test_example_over_mutual_tls(example: Example, tmp_path: Path) -> None:
+    if example.command == NEEDS["java"][1]:
+        pytest.skip("Debian 12's netty was built without ALPN, which HTTP/2 over TLS needs; Maven's has it")
     await check_mutual_tls(example, tmp_path)
