@@ -49,12 +49,20 @@ class PostgresServer:
     async def make_database(self) -> str:
         """A new, empty one; its URL."""
         name = f"t{uuid.uuid4().hex}"
+        await self._do(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    async def end_sessions(self, url: str) -> None:
+        """Ends every session in a database, as a restart of the server would."""
+        name = str(journal_url(url, self.folder).database)
+        await self._do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+
+    async def _do(self, statement: str, *values: str) -> None:
         connection = await asyncpg.connect(host=str(self.folder), user="fairlead", database="postgres")
         try:
-            await connection.execute(f"CREATE DATABASE {name}")
+            await connection.execute(statement, *values)
         finally:
             await connection.close()
-        return self.url(name)
 
 
 def as_unprivileged(command: Sequence[str]) -> list[str]:
