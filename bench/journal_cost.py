@@ -1,10 +1,11 @@
 """What durable jobs cost: `python -m bench.journal_cost`.
 
-The same best-effort requests of a fixed answer length go, in blocks whose order alternates in one run, to three suites
-with simulated engines in real processes: as streams of a client (`streams`: no journal), as a job whose journal is in
-memory (`memory`) and as a job on disk (`disk`: SQLite with its fsyncs, or `--journal postgresql://...`). Figures are
-ratios of tokens per second, pair by pair. Two paces: `engine`, where a step takes as long as on a larger model, and `flat out`,
-where the processes themselves are what limits. The journal lies in `--folder`: give one on the disk that you mean.
+The same best-effort requests of a fixed answer length go, in blocks whose order alternates in one run, to three
+suites with simulated engines in real processes: as streams of a client (`streams`: no journal), as a job whose
+journal is in memory (`memory`) and as a job on disk (`disk`: SQLite with its fsyncs, or `--journal
+postgresql://...`). Figures are ratios of tokens per second, pair by pair. Two paces: `engine`, where a step takes as
+long as on a larger model, and `flat out`, where the processes themselves are what limits. The journal lies in
+`--folder`: give one on the disk that you mean.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Unpack, cast
 
 import grpc
@@ -63,12 +64,12 @@ class Jobs:
             FairleadError: `InvalidRequest` names the bad lines in `fields`.
             OSError: the file can't be read.
         """
-        filled = with_key(options)
+        header = _header(source, options)
         rewind = _rewinder(source)
 
         def once() -> messages.SubmitJobResponse:
             rewind()
-            return self._stub().SubmitJob(_parts(source, filled), metadata=self._metadata, timeout=SUBMIT_TIMEOUT_S)
+            return self._stub().SubmitJob(_parts(source, header), metadata=self._metadata, timeout=SUBMIT_TIMEOUT_S)
 
         answer = self._call(once)
         return job_from(answer.job, existed=answer.existed)
@@ -175,13 +176,13 @@ class AsyncJobs:
 
     async def submit(self, source: JobSource, **options: Unpack[JobOptions]) -> Job:
         """As `Jobs.submit`."""
-        filled = with_key(options)
+        header = _header(source, options)
         rewind = _rewinder(source)
 
         async def once() -> messages.SubmitJobResponse:
             rewind()
             return await self._stub().SubmitJob(
-                _parts(source, filled), metadata=self._metadata, timeout=SUBMIT_TIMEOUT_S
+                _parts(source, header), metadata=self._metadata, timeout=SUBMIT_TIMEOUT_S
             )
 
         answer = await self._call(once)
@@ -312,8 +313,15 @@ def watch_request(job_id: str, interval_s: float) -> messages.WatchJobRequest:
     return messages.WatchJobRequest(job_id=job_id, interval=interval)
 
 
-def _parts(source: JobSource, options: JobOptions) -> Iterator[messages.SubmitJobRequest]:
-    yield messages.SubmitJobRequest(options=build_options(options))
+def _header(source: JobSource, options: JobOptions) -> messages.JobOptions:
+    """The first message; what is wrong with it, or with the file, is raised here and not in the middle of the call."""
+    if isinstance(source, Path):
+        source.open("rb").close()
+    return build_options(with_key(options))
+
+
+def _parts(source: JobSource, header: messages.JobOptions) -> Iterator[messages.SubmitJobRequest]:
+    yield messages.SubmitJobRequest(options=header)
     for piece in pieces(source):
         yield messages.SubmitJobRequest(jsonl=piece)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
@@ -33,13 +33,31 @@ def progress_bar() -> Progress:
 
 def follow(client: Client, job_id: str) -> Job:
     """Shows progress until the job has ended; returns it. Raises FairleadError."""
-    with progress_bar() as bar, closing(client.jobs.watch(job_id, interval_s=0.5)) as seen:
+    with closing(client.jobs.watch(job_id, interval_s=0.5)) as seen:
+        return _with_bar(seen) if sys.stderr.isatty() else _in_lines(seen)
+
+
+def _with_bar(seen: Iterable[Job]) -> Job:
+    job: Job | None = None
+    with progress_bar() as bar:
         task = bar.add_task("lines", total=None, note="")
-        job: Job | None = None
         for job in seen:
             bar.update(task, total=job.lines, completed=job.ended_lines, note=_note(job))
-        assert job is not None, "a watch ends with the job's end"
-        return job
+    assert job is not None, "a watch ends with the job's end"
+    return job
+
+
+def _in_lines(seen: Iterable[Job]) -> Job:
+    """For logs: a line a tenth of the job, and for each new state."""
+    job: Job | None = None
+    last: tuple[str, str, int] | None = None
+    for job in seen:
+        now = job.state.value, job.held_up_by, 10 * job.ended_lines // max(1, job.lines)
+        if now != last:
+            print(f"{job.ended_lines} of {job.lines} lines ended, {_note(job)}", file=sys.stderr, flush=True)
+            last = now
+    assert job is not None, "a watch ends with the job's end"
+    return job
 
 
 def _note(job: Job) -> str:
