@@ -6,6 +6,7 @@ LOAD ?= 0.9
 REPORT_REQUESTS ?= 1000
 REPORT_SEEDS ?= 3
 MESSAGES ?= 20000
+MINUTES ?= 10
 
 .PHONY: chaos fuzz soak chaos-live
 .PHONY: help setup demo test lint unit live compose-test stubs config-docs protos-released clean bench-overhead bench-scheduler-capacity bench-engine-hook bench-predict bench-predict-serving bench-predict-narrowing bench-fidelity bench-step-profile report bench-tls
@@ -26,6 +27,12 @@ test: setup lint unit live compose-test  ## every check and test, fast ones firs
 
 chaos: setup  ## faults at every point in virtual time, all invariants at each event (SEEDS=10000: about 20 minutes)
 	$(PY) -m tests.fault.chaos --seeds $(if $(filter-out 1,$(SEEDS)),$(SEEDS),200) --json build/chaos.json
+
+chaos-live: setup  ## real processes killed, stopped, cut off under load: 50 kills of scheduler and predictor, 20 of workers (VLLM=--vllm)
+	$(PY) -m tests.fault.chaos_live --kills 50 20 --requests 2000 $(VLLM) --json build/chaos_live.json
+
+soak: setup  ## mixed load that comes and goes; memory, files and what is held must be flat (MINUTES=60)
+	$(PY) -m tests.fault.soak --minutes $(MINUTES) --json build/soak.json
 
 fuzz: setup  ## hostile messages to every method of every service (MESSAGES=1000000 to each: about half an hour)
 	$(PY) -m tests.fault.fuzz --messages $(MESSAGES) --json build/fuzz.json

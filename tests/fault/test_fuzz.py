@@ -13,7 +13,7 @@ import pytest
 from fairlead.v1 import inference_pb2, worker_pb2
 from tests.fault.hostile import Hostile
 
-MESSAGES = 5000
+MESSAGES = 3000
 
 
 @pytest.mark.live

@@ -1,0 +1,286 @@
+"""`make chaos-live`: real processes under load, killed, stopped and cut off at random; every token is checked.
+
+A predictor, two workers (the simulated engine, or `--vllm`: the demo model on real vLLM) and a scheduler, with a TCP
+proxy before each worker. Each prompt is first asked undisturbed, greedily; whatever happens later, its answer must be
+that one, token by token, and each accepted request must end in exactly one outcome. Recovery is the time from a
+fault until a request that was live then has its next token, or its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairlead.client import AsyncClient, Delta, FairleadError, Finished, Outcome, Retry
+from fairlead.rpc import free_port
+from tests.fault.processes import MODULES, Service, running, write_config
+from tests.fault.proxy import Proxy
+
+KEY = "chaos-key"
+PATIENT = {"attempts": 400, "first_delay_s": 0.05, "max_delay_s": 0.5, "reattach_attempts": 400}
+PROMPTS = 40
+MAX_TOKENS = 60
+ENDS_WITHIN_S = 180.0
+FAULTS = {
+    "scheduler killed": 4, "predictor killed": 3, "worker killed": 3, "scheduler stopped": 1, "worker stopped": 2,
+    "predictor stopped": 1, "link reset": 2, "link cut one way": 2, "link cut both ways": 1, "disk full": 1,
+}  # fmt: skip
+
+
+@dataclass
+class Live:
+    """One request: what came of it, and when."""
+
+    prompt: int
+    ids: list[int] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    finished: Finished | None = None
+    error: FairleadError | None = None
+    wrong: str = ""
+
+
+@dataclass
+class Suite:
+    """What runs."""
+
+    services: dict[str, Service]
+    proxies: list[Proxy]
+    state: Path
+
+
+class Chaos:
+    """Load on a suite, and faults in it.
+
+    Args:
+        suite: that runs.
+        rng: of prompts and faults.
+    """
+
+    def __init__(self, suite: Suite, rng: random.Random) -> None:
+        self.lives: list[Live] = []
+        self.faults: Counter[str] = Counter()
+        self.recovery_s: dict[str, list[float]] = {}
+        self._suite = suite
+        self._rng = rng
+        self._expected: list[list[int]] = []
+        self._open: dict[int, Live] = {}
+        self._watched: list[tuple[str, float, Live, int]] = []
+        address = suite.services["scheduler"].address
+        self._client = AsyncClient(address, KEY, retry=Retry(seed=rng.randrange(2**32), **PATIENT))
+
+    async def run(self, requests: int, faults: dict[str, int], at_once: int) -> None:
+        """So many requests while the faults pass; then all that lives ends."""
+        self._expected = [await self._undisturbed(index) for index in range(PROMPTS)]
+        going_wrong = asyncio.create_task(self._go_wrong(faults))
+
+        async def one_after_another() -> None:
+            # At least so many, and on until the last fault has passed: every fault is to meet load.
+            while len(self.lives) < requests or not going_wrong.done():
+                await self._one(Live(self._rng.randrange(PROMPTS)))
+
+        asking = [asyncio.create_task(one_after_another()) for _ in range(at_once)]
+        await going_wrong
+        async with asyncio.timeout(ENDS_WITHIN_S + requests):
+            await asyncio.gather(*asking)
+        await self._client.close()
+        self._reckon()
+
+    async def _undisturbed(self, index: int) -> list[int]:
+        completion = await self._client.complete(_prompt(index), **_options())
+        return list(completion.token_ids)
+
+    async def _one(self, live: Live) -> None:
+        self.lives.append(live)
+        self._open[id(live)] = live
+        options = _options(service_class=self._rng.choice(("ls", "be")))
+        try:
+            async with contextlib.aclosing(self._client.generate(_prompt(live.prompt), **options)) as events:
+                async for event in events:
+                    if isinstance(event, Delta):
+                        if event.first_token != len(live.ids):
+                            live.wrong = f"token {event.first_token} came after {len(live.ids)}"
+                        live.ids.extend(event.token_ids)
+                        live.at_s.append(time.monotonic())
+                    elif isinstance(event, Finished):
+                        live.finished = event
+        except FairleadError as error:
+            live.error = error
+        live.at_s.append(time.monotonic())
+        del self._open[id(live)]
+        self._judge(live)
+
+    def _judge(self, live: Live) -> None:
+        expected = self._expected[live.prompt]
+        if live.error is not None:
+            live.wrong = live.wrong or f"{type(live.error).__name__}: {live.error}"
+        elif live.finished is None:
+            live.wrong = live.wrong or "no outcome"
+        elif live.finished.outcome not in (Outcome.STOP, Outcome.LENGTH):
+            live.wrong = live.wrong or f"{live.finished.outcome}: {live.finished.detail}"
+        elif live.ids != expected:
+            same = next((i for i, pair in enumerate(zip(live.ids, expected, strict=False)) if pair[0] != pair[1]), None)
+            live.wrong = live.wrong or f"{len(live.ids)} of {len(expected)} tokens, first difference at {same}"
+
+    async def _go_wrong(self, faults: dict[str, int]) -> None:
+        order = [name for name, count in faults.items() for _ in range(count)]
+        self._rng.shuffle(order)
+        for name in order:
+            await asyncio.sleep(self._rng.uniform(0.3, 1.5))
+            now_s = time.monotonic()
+            self._watched += [(name, now_s, live, len(live.at_s)) for live in self._open.values()]
+            self.faults[name] += 1
+            await self._fault(name)
+
+    async def _fault(self, name: str) -> None:
+        rng, services = self._rng, self._suite.services
+        which, _, how = name.partition(" ")
+        if which == "link":
+            await self._link(how)
+            return
+        if name == "disk full":
+            await self._disk_full()
+            return
+        service = services[f"worker{rng.randrange(2)}" if which == "worker" else which]
+        if how == "killed":
+            await service.end(signal.SIGKILL)
+            await asyncio.sleep(rng.uniform(0.0, 1.0))
+            await service.start()
+        else:
+            service.send(signal.SIGSTOP)
+            await asyncio.sleep(rng.uniform(0.5, 4.0))
+            service.send(signal.SIGCONT)
+
+    async def _link(self, how: str) -> None:
+        proxy = self._rng.choice(self._suite.proxies)
+        if how == "reset":
+            proxy.reset()
+            return
+        proxy.block(*(("up", "down") if "both" in how else (self._rng.choice(("up", "down")),)))
+        await asyncio.sleep(self._rng.uniform(0.5, 4.0))
+        proxy.heal()
+
+    async def _disk_full(self) -> None:
+        """The scheduler dies and can't keep its next epoch: it says so and does not start; then there is room again."""
+        scheduler = self._suite.services["scheduler"]
+        await scheduler.end(signal.SIGKILL)
+        fresh = self._suite.state / "epoch.new"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to("/dev/full")
+        try:
+            await scheduler.start()
+        except RuntimeError as error:
+            if "can't hold the leadership epoch" not in str(error):
+                raise
+        else:
+            raise AssertionError("a scheduler started that could not keep its epoch")
+        fresh.unlink(missing_ok=True)
+        await scheduler.start()
+
+    def _reckon(self) -> None:
+        for name, at_s, live, seen in self._watched:
+            if len(live.at_s) > seen:
+                self.recovery_s.setdefault(name, []).append(live.at_s[seen] - at_s)
+
+
+def _prompt(index: int) -> str:
+    return f"Count from {index} to {index + 9}."
+
+
+def _options(**more: Any) -> dict[str, Any]:
+    return {"max_tokens": MAX_TOKENS, "temperature": 0.0, "resume_grace_ms": 120_000, **more}
+
+
+@asynccontextmanager
+async def running_suite(folder: Path, *, vllm: bool, **scheduler: Any) -> AsyncIterator[Suite]:
+    """All services with a proxy before each worker."""
+    engine: dict[str, Any] = {"engine": "vllm", "slots": 16, "step_seats": 8, "max_context_tokens": 512}
+    if not vllm:
+        engine |= {"engine": "simulated", "simulated_step_ms": [8.0, 0.0, 0.2, 0.0], "simulated_answer_tokens": 40}
+    async with AsyncExitStack() as stack:
+        services: dict[str, Service] = {}
+
+        async def start(name: str, **sections: Any) -> None:
+            module = MODULES[name.rstrip("01")]
+            one = Service(module, write_config(folder, name, **sections), folder / f"{name}.log")
+            services[name] = await stack.enter_async_context(running(one))
+
+        proxies: list[Proxy] = []
+        for index in range(2):
+            listen = f"127.0.0.1:{free_port()}"
+            await start(f"worker{index}", worker={**engine, "listen": listen, "worker_id": f"worker{index}"})
+            proxies.append(Proxy(listen))
+            await proxies[-1].start()
+            stack.push_async_callback(proxies[-1].stop)
+        predictor = f"127.0.0.1:{free_port()}"
+        await start("predictor", predictor={"listen": predictor, "predictor": "history"})
+        state = folder / "state"
+        section = {
+            "listen": f"127.0.0.1:{free_port()}", "workers": [proxy.address for proxy in proxies],
+            "predictor": predictor, "state_dir": str(state), **scheduler,
+        }  # fmt: skip
+        tenants = [{"name": "chaos", "key": KEY, "default_class": "be"}]
+        await start("scheduler", scheduler=section, tenants=tenants)
+        yield Suite(services, proxies, state)
+
+
+async def chaos(folder: Path, *, seed: int, requests: int, faults: dict[str, int], vllm: bool) -> dict[str, Any]:
+    """One run; its figures, and what was wrong."""
+    began_s = time.monotonic()
+    async with running_suite(folder, vllm=vllm) as suite:
+        run = Chaos(suite, random.Random(seed))
+        await run.run(requests, faults, at_once=24)
+    wrong = [f"prompt {live.prompt}: {live.wrong}" for live in run.lives if live.wrong]
+    return {
+        "seed": seed, "engine": "vllm" if vllm else "simulated", "requests": len(run.lives), "wrong": wrong,
+        "tokens": sum(len(live.ids) for live in run.lives), "faults": dict(run.faults),
+        "recovery_s": {
+            name: {"p50": float(np.quantile(times, 0.5)), "p99": float(np.quantile(times, 0.99)), "n": len(times)}
+            for name, times in run.recovery_s.items()
+        },
+        "took_s": time.monotonic() - began_s,
+    }  # fmt: skip
+
+
+def main() -> int:
+    """One run as the command line says; 1 if a request went wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fault.chaos_live", description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--scale", type=float, default=1.0, help=f"faults, as a multiple of {FAULTS}")
+    parser.add_argument("--kills", type=int, nargs=2, metavar=("SERVICES", "WORKERS"), help="only kills, so many")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vllm", action="store_true", help="the demo model on real vLLM, not the simulated engine")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    faults = {name: max(1, round(count * options.scale)) for name, count in FAULTS.items()}
+    if options.kills:
+        services, workers = options.kills
+        halves = services - services // 2, services // 2
+        faults = {"scheduler killed": halves[0], "predictor killed": halves[1], "worker killed": workers}
+    with tempfile.TemporaryDirectory(prefix="chaos-live-") as folder:
+        result = asyncio.run(
+            chaos(Path(folder), seed=options.seed, requests=options.requests, faults=faults, vllm=options.vllm)
+        )
+    print(json.dumps(result, indent=1))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return int(bool(result["wrong"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
