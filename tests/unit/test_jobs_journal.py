@@ -272,6 +272,18 @@ async def test_a_damaged_file_stops_the_start(tmp_path: Path) -> None:
             pass
 
 
+async def test_what_a_line_and_a_result_take(tmp_path: Path) -> None:
+    """docs/jobs.md says so, for sizing."""
+    async with sqlite(tmp_path).opened() as journal:
+        empty = await journal.size_bytes()
+        job, written = make_job(lines=4000), make_lines(4000)
+        await journal.submit(job, written)
+        with_lines = await journal.size_bytes()
+        assert (with_lines - empty) / 4000 < len(written[-1].request) + 150
+        await journal.record([make_result(job, line.line, text="y" * 800) for line in written])
+        assert (await journal.size_bytes() - empty) / 4000 < 800 + 350
+
+
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
