@@ -33,6 +33,9 @@ from worker_svc.telemetry import WorkerTelemetry
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
 LEAD_WITHIN_S = 10.0
+LOOK_EVERY_S = 5.0
+MOST_SILENT_LOOKS = 24
+"""An engine that has work but tells of no step at so many looks in a row counts as dead: after two minutes."""
 RIVAL_AFTER_S = 10.0
 """A scheduler whose stream broke so long ago gives way to another one of the same epoch."""
 _ABANDONED_END_WITHIN_S = 10.0
@@ -74,7 +77,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._progress = asyncio.Event()
         self._prompts = Prompts(engine, info)
         self._log = get_logger("service")
+        self._silent_looks = 0
         self._pump_task = asyncio.create_task(self._pump())
+        self._watch_task = asyncio.create_task(self._watch_engine())
 
     async def Describe(
         self,
@@ -164,9 +169,10 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         """Ends the stream and the pump; the engine is stopped by its owner."""
         if self._leader is not None:
             self._leader.end(Refusal(grpc.StatusCode.UNAVAILABLE, "the worker stops", reason="STOPPING"))
-        self._pump_task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._pump_task
+        for task in (self._pump_task, self._watch_task):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         self._prompts.close()
 
     async def _take_lead(self, requests: AsyncIterator[worker_pb2.ExecuteRequest]) -> Leader:
@@ -249,6 +255,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         """Enters what the engine does into the ledger; never waits for the network."""
         try:
             async for batch in self._engine.batches():
+                self._silent_looks = 0
                 self._ledger.record(batch)
                 self._telemetry.batch(batch, self._ledger)
                 if batch.ends:
@@ -257,6 +264,18 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._engine_died("it ended by itself")
         except Exception as error:
             self._engine_died(str(error) or repr(error))
+
+    async def _watch_engine(self) -> None:
+        """An engine that has work and makes no step is as good as dead, though this process answers.
+
+        Looks are counted, not time: a process that was stopped for long, or a clock that leaps, is no silent engine.
+        """
+        while not self.died.done():
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._silent_looks = self._silent_looks + 1 if self._ledger.live else 0
+            if self._silent_looks >= MOST_SILENT_LOOKS:
+                silent_s = LOOK_EVERY_S * MOST_SILENT_LOOKS
+                self._engine_died(f"it made no step for {silent_s:.0f} s with {self._ledger.live} requests to work on")
 
     def _engine_died(self, detail: str) -> None:
         if self.died.done():

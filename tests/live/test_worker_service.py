@@ -13,6 +13,7 @@ from fairlead.config import PROTOCOL_VERSION, WorkerConfig
 from fairlead.rpc import make_channel, read_details
 from fairlead.v1 import types_pb2, worker_pb2
 from tests.live.worker_stream import BE, Stream, admit, length, running_worker
+from worker_svc import service
 from worker_svc.engines import simulated_text
 from worker_svc.engines.base import EngineFailed, StepBatch
 from worker_svc.engines.simulated import SimulatedEngine
@@ -360,3 +361,27 @@ async def test_chat_is_rendered_for_the_model_and_the_predictor() -> None:
         assert len(answer.token_ids) == 5
         description = await stub.Describe(worker_pb2.WorkerServiceDescribeRequest())
         assert (description.engine, description.slots, description.kv_blocks) == ("simulated", 48, 3750)
+
+
+async def test_an_engine_that_makes_no_step_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process answers and tells its capacity all the while."""
+    monkeypatch.setattr(service, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(service, "MOST_SILENT_LOOKS", 5)
+    config = WorkerConfig(listen="127.0.0.1:0", engine="simulated")
+    hung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def never(_seconds: float) -> None:
+        await hung
+
+    async with running_worker(engine=SimulatedEngine(config, sleep=never)) as (host, stub):
+        stream = Stream(stub)
+        await stream.lead()
+        await asyncio.sleep(0.3)
+        assert not host.service.died.done(), "an engine without work may rest"
+        await stream.admit(1)
+        await stream.until_ended(1)
+        end = stream.answer(1).end
+        assert end is not None
+        assert end.outcome == types_pb2.OUTCOME_FAILED_ENGINE
+        assert "made no step" in end.detail
+        assert "made no step" in await host.service.died
