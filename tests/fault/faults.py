@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from google.protobuf import field_mask_pb2
 from grpc import aio
 
-from fairlead.v1 import admin_pb2, admin_pb2_grpc
+from fairlead.v1 import admin_pb2, admin_pb2_grpc, tenants_pb2
 from scheduler_svc.core.policies import BUILT_IN
 from tests.fault.bad_predictor import MOODS
 from tests.fault.cluster import PREDICTOR, SCHEDULER, SECOND, Cluster, until
@@ -71,6 +72,7 @@ class Faults:
             "network slow": (2, self._network_slow),
             "wall clock jumps": (1, self._clock_jumps),
             "policy changed": (4, self._policy_changed),
+            "tenant's weight changed": (2, self._tenant_changed),
         }
 
     async def one(self) -> None:
@@ -230,17 +232,24 @@ class Faults:
         self.wall_clock_jump_s += self._rng.choice((-86_400.0, -1.0, 3_600.0, 1e9))
 
     async def _policy_changed(self) -> None:
-        """By the admin service, as an operator does it; the scheduler may be away."""
-        rng = self._rng
-        request = admin_pb2.SetPolicyRequest(policy=rng.choice(sorted(BUILT_IN)))
+        request = admin_pb2.SetPolicyRequest(policy=self._rng.choice(sorted(BUILT_IN)))
+        await self._as_operator("SetPolicy", request)
+
+    async def _tenant_changed(self) -> None:
+        tenant = tenants_pb2.Tenant(name=self._rng.choice(("alice", "bob")), weight=self._rng.choice((0.1, 1.0, 7.0)))
+        mask = field_mask_pb2.FieldMask(paths=["weight"])
+        await self._as_operator("UpdateTenant", tenants_pb2.UpdateTenantRequest(tenant=tenant, update_mask=mask))
+
+    async def _as_operator(self, method: str, request: Any) -> None:
+        """By the admin service; the scheduler may be away."""
         channel = aio.insecure_channel(self._cluster.address(SCHEDULER))
         async with channel:
             stub: Any = admin_pb2_grpc.AdminServiceStub(channel)
             try:
-                await stub.SetPolicy(request, metadata=(("authorization", "Bearer op-key"),), timeout=5.0)
+                await getattr(stub, method)(request, metadata=(("authorization", "Bearer op-key"),), timeout=5.0)
             except aio.AioRpcError as error:
                 if error.code().name not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"):
-                    self._cluster.broken.append(f"SetPolicy: {error.code().name}: {error.details()}")
+                    self._cluster.broken.append(f"{method}: {error.code().name}: {error.details()}")
 
     # -- tools
 
