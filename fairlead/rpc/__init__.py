@@ -1,7 +1,7 @@
 """gRPC servers, channels and typed refusals, the same for every service.
 
 Reading guide: `refusals.py` is how a call is refused; `server.py` binds a port, `channels.py` opens a connection, both
-with TLS where it is configured; `certificates.py` reads certificates and reads them again when they are renewed;
+with TLS where it is configured; `certificates.py` reads certificates, `renewal.py` again when they are renewed;
 `access.py` says who may call what, for every method of every service; `peers.py` is who the other side is,
 `service_key.py` the secret between services without certificates, `tls_words.py` what a failed handshake means;
 `calls.py` is for several tasks that share one streaming call.

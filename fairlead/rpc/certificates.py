@@ -1,22 +1,14 @@
-"""Certificates from files: checked before they are used, and read again once they are renewed.
-
-A renewal is seen by the files' inodes, times and sizes, so that a link that is turned to another folder counts (as
-Kubernetes does it). Files that do not fit together, as in the middle of a renewal, change nothing until they do.
-"""
+"""Certificates from files: read, and checked before they are used."""
 
 from __future__ import annotations
 
 import ssl
-import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import grpc
+from typing import TypeAlias
 
 from fairlead.config import CertificateFiles, ConfigError
-from fairlead.telemetry import get_logger
 
 Signature: TypeAlias = tuple[tuple[int, int, int], ...]
 REMEDY = "make certificates with `fairlead certs make`, or give those of your own CA"
@@ -79,55 +71,6 @@ def expiry(certificate: bytes, what: str) -> datetime:
         return x509.load_pem_x509_certificates(certificate)[0].not_valid_after_utc
     except ValueError as error:
         raise ConfigError(f"{what} is no certificate in PEM ({error}); {REMEDY}") from None
-
-
-class ReloadedCertificates:
-    """A server's certificate, current at each new connection; connections that stand keep what they began with.
-
-    Args:
-        files: certificate and key; `ca`: clients must show a certificate of it.
-        setting: where they are configured.
-
-    Raises:
-        ConfigError: they can't be used now, at the start.
-    """
-
-    def __init__(self, files: CertificateFiles, setting: str) -> None:
-        self._files, self._setting = files, setting
-        self._lock = threading.Lock()
-        self._log = get_logger("tls")
-        self.material = read_material(files, setting)
-        self._signature = signature_of(files)
-        assert self.material.not_after is not None, "a server needs a certificate"
-        self._log.info("certificate", setting=setting, expires=self.material.not_after.isoformat())
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """For a port; asks for client certificates where the files name a `ca`."""
-        asks_clients = self._files.ca is not None
-        renewed: Any = self._renewed  # the stub lacks None
-        return grpc.dynamic_ssl_server_credentials(self._configuration(), renewed, asks_clients)
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        material = self.material
-        assert material.key is not None
-        assert material.certificate is not None
-        return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)], material.ca)
-
-    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC, on a thread of its own, before each handshake: what is new, or None."""
-        with self._lock:
-            try:
-                signature = signature_of(self._files)
-                if signature == self._signature:
-                    return None
-                self.material = read_material(self._files, self._setting)
-            except (ConfigError, OSError) as error:
-                self._log.warning("certificate not renewed, the old one stays", problem=str(error))
-                return None
-            self._signature = signature
-            assert self.material.not_after is not None
-            self._log.info("certificate renewed", setting=self._setting, expires=self.material.not_after.isoformat())
-            return self._configuration()
 
 
 def _read(path: Path | None, setting: str) -> bytes | None:

@@ -15,9 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from fairlead.config import CertificateFiles, ConfigError, SecurityConfig, ServiceName
 from fairlead.event_loop import ease_grpc
 from fairlead.rpc.access import Gate
-from fairlead.rpc.certificates import ReloadedCertificates, read_material
+from fairlead.rpc.certificates import read_material
 from fairlead.rpc.channels import SHARED_OPTIONS, is_loopback
-from fairlead.telemetry import get_logger
 
 MAX_METADATA_BYTES = 16 * 1024
 # "min_ping_interval" is the server's name for what it tolerates (a similarly named "recv" key does not exist and would
@@ -137,6 +136,9 @@ def _credentials(
     listen: str, port_setting: str, service: ServiceName, security: SecurityConfig
 ) -> grpc.ServerCredentials | None:
     """TLS as configured; None: plain text, on loopback or because somebody said so, and then the log says it."""
+    from fairlead.rpc.renewal import ReloadedCertificates  # noqa: PLC0415  (with its logs; a client does without)
+    from fairlead.telemetry import get_logger  # noqa: PLC0415
+
     check_listen(listen, port_setting, service, security)
     files = _shown(service, security)
     if files.certificate is not None:

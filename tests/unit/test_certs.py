@@ -17,7 +17,8 @@ from fairlead.certs import CertStore, StoreError
 from fairlead.cli.main import app
 from fairlead.config import CertificateFiles, Config, ConfigError, SecurityConfig
 from fairlead.rpc import InsecureAddress, Outgoing, Tls, check_plaintext, is_loopback, make_server
-from fairlead.rpc.certificates import ReloadedCertificates, read_material
+from fairlead.rpc.certificates import read_material
+from fairlead.rpc.renewal import ReloadedCertificates
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
