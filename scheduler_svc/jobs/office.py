@@ -224,6 +224,8 @@ class Office:
                 await self._run()
             except JournalError as error:
                 self._note(str(error))
+            except Exception as error:  # somebody changed the tables, say: what is on disk is read anew
+                self._log.error("jobs failed and begin anew", error=repr(error), exc_info=error)
             await self.journal.ownership.give_up()
             opened = False
 

@@ -68,6 +68,8 @@ class Runner:
         self._preparing = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._touched: set[ActiveJob] = set()
+        self._expiry_due_ms = 0.0
         self._draining = False
         self._log = get_logger("jobs")
 
@@ -82,7 +84,7 @@ class Runner:
         self._tenants.setdefault(job.tenant, Tenancy(job.tenant)).jobs.append(active)
         if job.state is State.CANCELLING:
             active.ending = State.CANCELLED
-        self._wake.set()
+        self._touch(active)
         return active
 
     def cancel(self, job_id: str) -> None:
@@ -91,7 +93,7 @@ class Runner:
         if active is not None and active.ending is None:
             active.end(State.CANCELLED)
             active.changed()
-            self._wake.set()
+            self._touch(active)
 
     def drain(self) -> None:
         """Begins no more lines and gives up those that only wait: they are on disk and run after the next start."""
@@ -122,19 +124,29 @@ class Runner:
 
     # -- what may begin
 
+    def _touch(self, active: ActiveJob) -> None:
+        """Something of it has changed: it is looked at in the next turn."""
+        self._touched.add(active)
+        self._wake.set()
+
     def _expire(self) -> None:
+        if self._clock_ms() < self._expiry_due_ms:
+            return
+        self._expiry_due_ms = self._clock_ms() + LOOK_EVERY_MS
         now_ms = self._wall_ms()
         for active in self.jobs.values():
             if active.ending is None and not active.finishing and now_ms >= active.job.expires_ms:
                 active.end(State.EXPIRED)
                 active.changed()
+                self._touch(active)
 
     def _dispatch(self) -> float:
         """Begins what may begin; returns the time until something that waits may, ms."""
-        for active in list(self.jobs.values()):
+        for active in self._touched:
             if active.ripe:
                 active.finishing = True
                 self._spawn(self._finish(active))
+        self._touched.clear()
         if self._draining:
             return LOOK_EVERY_MS
         now_ms = self._clock_ms()
@@ -218,7 +230,7 @@ class Runner:
             active.in_flight -= 1
             tenancy.in_flight -= 1
             self._in_flight -= 1
-            self._wake.set()
+            self._touch(active)
 
     def _hold_up(self, tenancy: Tenancy, active: ActiveJob, held: HeldUp) -> None:
         until_ms = self._clock_ms() + held.delay_ms
@@ -249,7 +261,7 @@ class Runner:
                     active.push(line)
         finally:
             active.reading = False
-            self._wake.set()
+            self._touch(active)
 
     async def _finish(self, active: ActiveJob) -> None:
         """Writes down that a job has ended; tries until the journal takes it."""

@@ -81,6 +81,7 @@ def make_engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "postgresql":
         return create_async_engine(
             url,
+            hide_parameters=True,  # an error's text would hold prompts and answers
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_pre_ping=True,
@@ -89,9 +90,9 @@ def make_engine(url: URL) -> AsyncEngine:
         )
     file = sqlite_file(url)
     if file is None:
-        engine = create_async_engine(url, poolclass=StaticPool)
+        engine = create_async_engine(url, hide_parameters=True, poolclass=StaticPool)
     else:
-        engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0)
+        engine = create_async_engine(url, hide_parameters=True, pool_size=POOL_SIZE, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
