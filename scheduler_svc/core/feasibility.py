@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -10,7 +9,7 @@ from heapq import heappop, heappush
 from scheduler_svc.core import outlook
 from scheduler_svc.core.admission import AdmissionRefusal, RefusalReason, bounded_retry_ms
 from scheduler_svc.core.dispatcher import Dispatcher
-from scheduler_svc.core.ledger import Ledger
+from scheduler_svc.core.recent import Recent
 from scheduler_svc.core.soft_admission import Demand, admitted
 from scheduler_svc.core.types import Arrived, Job
 from scheduler_svc.core.workers import WorkerView
@@ -34,11 +33,9 @@ class Headroom:
     kv: float
 
 
-ALL_THERE_IS = Headroom(1.0, math.inf, math.inf)
-"""What SCORPIO's guards go by at the door."""
-WITHIN_SHARE = Headroom(0.85, 0.9, 0.85)
-BEYOND_SHARE = Headroom(0.7, 0.8, 0.75)
-"""A tenant with more than its part of what LS has open leaves the rest to those who have less (docs/overload.md)."""
+WITHIN_SHARE = Headroom(0.7, 0.9, 0.8)
+BEYOND_SHARE = Headroom(0.5, 0.75, 0.6)
+"""A tenant that was lately let in with more than its share leaves the rest to those with less (docs/overload.md)."""
 
 
 class Feasibility:
@@ -46,20 +43,14 @@ class Feasibility:
 
     Args:
         dispatcher: knows what waits and what is where.
-        ledger: knows what each tenant has open.
         live: accepted and not ended, by id.
         weight: of a tenant.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, ledger: Ledger, live: dict[int, Job], weight: Callable[[str], float]
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, live: dict[int, Job], weight: Callable[[str], float]) -> None:
         self._dispatcher = dispatcher
-        self._ledger = ledger
         self._live = live
-        self._weight = weight
-        self._weights: dict[str, float] = {}
-        self._weights_sum = 0.0
+        self._recent = Recent(weight)
         self._hopeless: list[tuple[float, int]] = []
         self._undecided: dict[str, list[int]] = {}
         self._admitted: dict[str, dict[int, None]] = {}
@@ -79,7 +70,7 @@ class Feasibility:
         if impossible is not None:
             return impossible
         if self._dispatcher.settings.admission == "guards":
-            return self._late_first_token(spec, workers, now_ms, ALL_THERE_IS) if spec.latency_sensitive else None
+            return self._late_first_token(spec, workers, now_ms) if spec.latency_sensitive else None
         if self._dispatcher.overload != "reject" or (spec.latency_sensitive and spec.may_become_be):
             return None
         if not spec.latency_sensitive:
@@ -90,9 +81,7 @@ class Feasibility:
         """Takes note of a request that was accepted."""
         if not job.spec.latency_sensitive:
             return
-        if job.spec.tenant not in self._weights:
-            weight = self._weights[job.spec.tenant] = self._weight(job.spec.tenant)
-            self._weights_sum += weight
+        self._recent.add(job.spec.tenant, job.expected_tokens, now_ms)
         if job.output_tokens:
             return
         overload = self._dispatcher.overload
@@ -141,16 +130,7 @@ class Feasibility:
 
     def terms_changed(self) -> None:
         """Other weights hold."""
-        self._weights = {tenant: self._weight(tenant) for tenant in self._weights}
-        self._weights_sum = sum(self._weights.values())
-
-    def _headroom(self, tenant: str) -> Headroom:
-        """What a tenant's LS requests are held to, by its part of what LS has open and by its weight."""
-        if not self._dispatcher.fair.rules.on:
-            return WITHIN_SHARE
-        weight = self._weight(tenant)
-        others = self._weights_sum if tenant in self._weights else self._weights_sum + weight
-        return BEYOND_SHARE if self._ledger.part_of_live(tenant, True) > weight / others else WITHIN_SHARE
+        self._recent.weights_changed()
 
     def _out_of_reach(
         self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], now_ms: float, *, counted: bool = False
@@ -159,42 +139,31 @@ class Feasibility:
 
         `counted`: it waits already, so that it is among what is ahead of it.
         """
-        room = self._headroom(spec.tenant)
-        return self._late_first_token(spec, workers, now_ms, room, counted=counted) or self._crowded(
-            spec, mean_tokens, workers, room, counted=counted
+        backlog, rules = self._dispatcher.backlog(spec.model), self._dispatcher.rules
+        first = outlook.first_token(spec, now_ms + spec.ttft_ms, backlog, workers, rules)
+        crowd = outlook.crowd(spec, mean_tokens, backlog, workers, counted=counted)
+        # Who could not be in time on an idle worker either is judged by the wait alone: coming back would not help.
+        own_ms = 0.0 if outlook.idle_prefill_ms(spec, workers) > spec.ttft_ms else first.own_ms
+        expected_ms = max(first.wait_ms, own_ms) if counted else first.wait_ms + own_ms
+        taken = Headroom(expected_ms / spec.ttft_ms, crowd.step_ms / spec.tpot_ms, crowd.kv_share)
+        beyond = self._dispatcher.fair.rules.on and self._recent.beyond_share(spec.tenant, now_ms)
+        room = BEYOND_SHARE if beyond else WITHIN_SHARE
+        if taken.ttft > room.ttft:
+            return _late(first, spec, expected_ms - room.ttft * spec.ttft_ms)
+        if crowd.count == 1 or max(taken.pace / room.pace, taken.kv / room.kv) <= 1.0:
+            return None
+        text = (
+            f"with it each token would take about {crowd.step_ms:.0f} ms, its target is {spec.tpot_ms:.0f} ms"
+            if taken.pace / room.pace > taken.kv / room.kv
+            else f"with it latency-sensitive requests would fill {crowd.kv_share:.0%} of the KV cache"
         )
+        return AdmissionRefusal(RefusalReason.TPOT_OUT_OF_REACH, text, bounded_retry_ms(crowd.end_ms))
 
-    def _late_first_token(
-        self, spec: Arrived, workers: list[WorkerView], now_ms: float, room: Headroom, *, counted: bool = False
-    ) -> AdmissionRefusal | None:
+    def _late_first_token(self, spec: Arrived, workers: list[WorkerView], now_ms: float) -> AdmissionRefusal | None:
+        """SCORPIO's TTFT guard."""
         backlog = self._dispatcher.backlog(spec.model)
         found = outlook.first_token(spec, now_ms + spec.ttft_ms, backlog, workers, self._dispatcher.rules)
-        # Who could not be in time on an idle worker either is judged by the wait alone: coming back would not help.
-        own_ms = 0.0 if outlook.idle_prefill_ms(spec, workers) > spec.ttft_ms else found.own_ms
-        expected_ms = max(found.wait_ms, own_ms) if counted else found.wait_ms + own_ms
-        if expected_ms <= room.ttft * spec.ttft_ms:
-            return None
-        text = (
-            f"its first token would come in about {found.ms:.0f} ms, its target is {spec.ttft_ms:.0f} ms: "
-            f"{found.wait_ms:.0f} ms of work are ahead of it"
-        )
-        retry_ms = bounded_retry_ms(min(expected_ms - room.ttft * spec.ttft_ms, found.wait_ms))
-        return AdmissionRefusal(RefusalReason.TTFT_OUT_OF_REACH, text, retry_ms)
-
-    def _crowded(
-        self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], room: Headroom, *, counted: bool
-    ) -> AdmissionRefusal | None:
-        """Whether the LS requests that are there and one more would keep neither their pace nor their memory."""
-        found = outlook.crowd(spec, mean_tokens, self._dispatcher.backlog(spec.model), workers, counted=counted)
-        pace, memory = found.step_ms / (room.pace * spec.tpot_ms), found.kv_share / room.kv
-        if max(pace, memory) <= 1.0 or found.count == 1:
-            return None
-        text = (
-            f"with it each token would take about {found.step_ms:.0f} ms, its target is {spec.tpot_ms:.0f} ms"
-            if pace > memory
-            else f"with it latency-sensitive requests would fill {found.kv_share:.0%} of the KV cache"
-        )
-        return AdmissionRefusal(RefusalReason.TPOT_OUT_OF_REACH, text, bounded_retry_ms(found.end_ms))
+        return None if found.ms <= spec.ttft_ms else _late(found, spec, found.ms - spec.ttft_ms)
 
     def _late_completion(
         self, spec: Arrived, mean_tokens: float, workers: list[WorkerView], now_ms: float
@@ -238,6 +207,14 @@ class Feasibility:
         chosen = admitted(demands, rate, running_ms)
         kept.update(dict.fromkeys(sorted(chosen)))
         return [job for job in fresh if job.job_id not in chosen]
+
+
+def _late(found: outlook.Estimate, spec: Arrived, late_ms: float) -> AdmissionRefusal:
+    text = (
+        f"its first token would come in about {found.ms:.0f} ms, its target is {spec.ttft_ms:.0f} ms: "
+        f"{found.wait_ms:.0f} ms of work are ahead of it"
+    )
+    return AdmissionRefusal(RefusalReason.TTFT_OUT_OF_REACH, text, bounded_retry_ms(min(late_ms, found.wait_ms)))
 
 
 def _never_fits(spec: Arrived, workers: list[WorkerView]) -> AdmissionRefusal | None:

@@ -16,7 +16,6 @@ class Account:
         accepted, waiting, running: requests; `waiting` is in the pool, `running` on a worker.
         outcomes: requests ended, by outcome.
         output_tokens: tokens sent out.
-        live_tokens: prompt and expected answer of what is accepted and not ended.
     """
 
     accepted: int = 0
@@ -24,7 +23,6 @@ class Account:
     running: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter[Outcome])
     output_tokens: int = 0
-    live_tokens: float = 0.0
 
     @property
     def live(self) -> int:
@@ -53,7 +51,6 @@ class Ledger:
         self.accounts: dict[tuple[str, bool], Account] = {}
         self._open: dict[str, Open] = {}
         self._waiting = {True: 0, False: 0}
-        self._live_tokens = {True: 0.0, False: 0.0}
 
     def of(self, job: Job) -> Account:
         """The account that `job` belongs to: of the class in which it came."""
@@ -65,18 +62,12 @@ class Ledger:
 
     def accepted(self, job: Job) -> None:
         """A request was accepted; it enters the pool next."""
-        account = self.of(job)
-        account.accepted += 1
-        account.live_tokens += job.expected_tokens
-        self._live_tokens[job.came_as_ls] += job.expected_tokens
+        self.of(job).accepted += 1
         self._open.setdefault(job.spec.tenant, Open()).live += 1
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A request that has left pool and worker has its outcome."""
-        account = self.of(job)
-        account.outcomes[outcome] += 1
-        account.live_tokens -= job.expected_tokens
-        self._live_tokens[job.came_as_ls] -= job.expected_tokens
+        self.of(job).outcomes[outcome] += 1
         tenant = self._open[job.spec.tenant]
         tenant.live -= 1
         if not tenant.live:
@@ -105,11 +96,6 @@ class Ledger:
     def waiting_in_class(self, latency_sensitive: bool) -> int:
         """Requests in the pool that are served as this class now."""
         return self._waiting[latency_sensitive]
-
-    def part_of_live(self, tenant: str, latency_sensitive: bool) -> float:
-        """A tenant's part of all tokens expected of what came in this class and has not ended, 0 to 1."""
-        account, total = self.accounts.get((tenant, latency_sensitive)), self._live_tokens[latency_sensitive]
-        return account.live_tokens / total if account is not None and total > 1.0 else 0.0
 
     def open(self, tenant: str) -> Open:
         """What is open of a tenant."""

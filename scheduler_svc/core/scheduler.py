@@ -89,7 +89,7 @@ class SchedulerCore:
         )
         self._jobs: dict[int, Job] = {}
         self._live: dict[int, Job] = {}
-        self._feasibility = Feasibility(self._dispatcher, self.ledger, self._live, self._weight)
+        self._feasibility = Feasibility(self._dispatcher, self._live, self._weight)
         self._paces: dict[str, Pace] = {}
         self._expiries: list[tuple[float, int]] = []
         self._ageing = Ageing()
