@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from sklearn.ensemble import ExtraTreesRegressor
 
 from fairlead.config import ConfigError, PredictorConfig
+from fairlead.lengths import LengthDistribution
 from predictor_svc.models.base import load_model, save_model
 from predictor_svc.models.forest import bin_quantiles
 from predictor_svc.models.levels import LEVELS, Z_LEVELS, at_z, central, given_out, increasing, z_of
@@ -20,7 +21,13 @@ from predictor_svc.models.recalibration import Recalibration
 from predictor_svc.models.retrieval import RetrievalModel
 from predictor_svc.models.trees import Trees
 from predictor_svc.predictors.base import Question, open_predictor
-from predictor_svc.predictors.trained import KINDS
+from predictor_svc.predictors.trained import (
+    KINDS,
+    EnsemblePredictor,
+    ForestPredictor,
+    RankPredictor,
+    RetrievalPredictor,
+)
 from predictor_svc.smoothing import Smoother, pooled
 from predictor_svc.training.dataset import Row
 from predictor_svc.training.examples import Examples, make_examples
@@ -222,6 +229,27 @@ def test_hostile_tensors_are_refused(harm, said: str, models: dict, tmp_path: Pa
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ConfigError, match=said):
         load_model(tmp_path, KINDS)
+
+
+CODE = "def f(x):\n    return {k: [v for v in x if v] for k in (1, 2)}\n```python\nprint((((\n"
+HOSTILE = (
+    "", "\n", "a" * 1_000_000, "word " * 200_000, "用中文写一个故事。" * 300, "اكتب قصة", "🙂" * 5000, CODE * 500,
+    "\x00\ufffd", "((((" * 9000, "9" * 10_000, "1. 2. 3. " * 3000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "forest", "rank", "retrieval"])
+def test_hostile_prompts_and_texts_get_sound_laws(kind: str, models: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    save_model(models[kind], tmp_path, CARD)
+    served = {one.name: one for one in (EnsemblePredictor, ForestPredictor, RankPredictor, RetrievalPredictor)}[kind]
+    predictor = served(BagOfWords(), load_model(tmp_path, KINDS))  # type: ignore[arg-type]
+    questions = [Question("m", "t", True, 9, 512, prompt) for prompt in HOSTILE]
+    questions += [Question("m", "t", True, 9, 512, "Name 3 birds.", text, 50) for text in HOSTILE]
+    questions += [Question("m", "t", True, 9, 1, "Name 3 birds.")]
+    for question, law in zip(questions, predictor.predict(questions), strict=True):
+        assert isinstance(law, LengthDistribution)
+        assert law.generated_tokens == question.generated_tokens
+        assert 1 <= law.mean_remaining(question.generated_tokens) <= question.max_tokens - question.generated_tokens
 
 
 def test_a_folder_of_another_kind_or_none_is_named(models: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
