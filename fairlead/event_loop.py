@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -40,6 +41,15 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
+
+
+def settle() -> None:
+    """To be called once a service serves: what it holds then lives as long as it does.
+
+    No collection goes through it again: a full one stops every stream, in the scheduler for 0.1 s and more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def ease_grpc() -> None:

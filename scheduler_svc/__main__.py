@@ -89,6 +89,7 @@ async def _serve(config: Config, drain_timeout_s: float) -> int:
     try:
         await host.start()
         _reload_on_hangup(host)
+        event_loop.settle()
         print(f"scheduler ready at {host.address} policy={host.shell.core.policy.name}", flush=True)
         died = host.shell.died
         await asyncio.wait({died, stop}, return_when=asyncio.FIRST_COMPLETED)

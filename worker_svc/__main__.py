@@ -70,6 +70,7 @@ async def _serve(whole: Config, config: WorkerConfig, drain_timeout_s: float) ->
             await asyncio.wait({starting})
             return 0
         starting.result()
+        event_loop.settle()
         print(f"worker ready at {host.address} model={host.info.model} engine={host.info.engine}", flush=True)
         return await _until_stopped(host, stop, drain_timeout_s)
     finally:

@@ -71,6 +71,7 @@ class VllmEngine:
         await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
         del llm
         # Now: AsyncLLM has a finaliser that fails noisily where the interpreter is already going down.
+        gc.unfreeze()
         gc.collect()
 
     def tokenize(self, text: str) -> list[int]:
