@@ -126,6 +126,14 @@ def parse_choice(text: str) -> Choice:
     )
 
 
+def follows_progress(policy: Policy) -> bool:
+    """Whether anything that a core decides under this policy and its choices depends on how far answers have come."""
+    settings = policy.settings
+    by_memory = settings.kv_admission == "peak" or (settings.kv_admission == "auto" and policy.admits_by_memory)
+    fair = settings.fair_shares == "on" or (settings.fair_shares == "auto" and policy.fair_shares)
+    return policy.follows_progress or by_memory or fair or settings.wants_lengths or settings.repredict == "always"
+
+
 def read_tau(text: str) -> float:
     """Kendall's tau of predictions: above 0 to 1, or `none` (0): priors only. Raises PolicyError."""
     if text == NO_PREDICTION:

@@ -11,7 +11,7 @@ from typing import TextIO
 from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.scheduler import SchedulerCore
 from scheduler_svc.core.types import PolicySettings
-from simulator.policies import Choice, find_placements, find_policies
+from simulator.policies import Choice, find_placements, find_policies, follows_progress
 from simulator.predictor import FailingPredictor, NoisyPredictor, Predictor, PredictorMood
 from simulator.quality import sigma_for_tau
 from simulator.worker import Network
@@ -179,6 +179,7 @@ def drive(
         network=setup.network,
         seed=setup.seed,
         leaps=setup.leaps,
+        tells_progress=setup.faults.lose_every_s is not None or follows_progress(core.policy),
         log=log,
     )
     machine = machine_of(choice, setup)

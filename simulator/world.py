@@ -35,6 +35,8 @@ from worker_svc.engines.simulated_core import SimulatedLimits, StepResult
 from worker_svc.ordering import StepModel
 
 MODEL = "simulated"
+WHOLE_ANSWER = 1 << 40
+"""More tokens than any answer has."""
 _TIMER, _MESSAGE, _STEP = 0, 1, 2
 
 
@@ -86,6 +88,8 @@ class World:
         network: delays between scheduler and workers.
         seed: of those delays.
         leaps: whether workers leap over steps that repeat.
+        tells_progress: whether workers tell of tokens between the first and the last; without it nothing may be decided
+            by them, no worker lost and the policy not changed.
         log: takes one line a decision: what I9 compares.
 
     Attributes:
@@ -102,6 +106,7 @@ class World:
         network: Network | None = None,
         seed: int = 0,
         leaps: bool = True,
+        tells_progress: bool = True,
         log: TextIO | None = None,
     ) -> None:
         self.core = core
@@ -113,6 +118,7 @@ class World:
         self._network = network or Network()
         self._seed = seed
         self._leaps = leaps
+        self._tells_progress = tells_progress
         self._log = log
         self._queue: list[tuple[float, int, int, int, Callable[..., None], tuple[object, ...]]] = []
         self._sequence = 0
@@ -262,7 +268,7 @@ class World:
         self.tell(WorkerLost(name))
 
     def _window_tokens(self) -> int:
-        return self.core.policy.settings.window_tokens
+        return self.core.policy.settings.window_tokens if self._tells_progress else WHOLE_ANSWER
 
     def _command(self, worker: SimWorker, commands: Sequence[Decision]) -> None:
         """What was sent to a worker arrives there."""

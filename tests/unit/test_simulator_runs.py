@@ -18,10 +18,11 @@ from fairlead.cli.main import app
 from scheduler_svc.core.policies import PolicyError
 from scheduler_svc.core.types import Outcome, PolicySettings
 from simulator.figures import ttft_ms
-from simulator.policies import parse_choice, split_choices
+from simulator.policies import find_policies, follows_progress, parse_choice, split_choices
 from simulator.predictor import PredictorMood
 from simulator.run import Faults, Run, Setup, measure_capacity, simulate
 from simulator.study import Study, find_goodput, keeps_slo, rows_for, sweep
+from simulator.worker import Network
 from simulator.workload import SYNTHETIC
 
 SETUP = Setup(requests=100, seats=16, kv_tokens=24_000, seed=3)
@@ -240,3 +241,24 @@ def test_the_command_refuses_and_names_the_option(options: list[str], said: str)
     result = CliRunner().invoke(app, ["simulate", *options])
     assert result.exit_code == 2
     assert said in result.output
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "edf", "priority"])
+def test_reports_that_decide_nothing_may_be_left_out(policy: str) -> None:
+    """Under these policies a report between first and last token changes nothing: the results are the same without."""
+    network = Network(1.0, 1.0)  # every message draws its delay, so that fewer would change the others' delays
+    setup = replace(SETUP, network=network, kv_tokens=6_000)
+    choice = parse_choice(policy)
+    assert not follows_progress(find_policies()[choice.name](choice.settings))
+    sparse = simulate(run(policy), setup)
+    told = simulate(run(f"{policy}@repredict=always"), setup)
+    assert follows_progress(find_policies()[choice.name](parse_choice(f"{policy}@repredict=always").settings))
+    assert [(each.first_ms, each.last_ms, each.evictions) for each in sparse.requests] == [
+        (each.first_ms, each.last_ms, each.evictions) for each in told.requests
+    ]
+
+
+@pytest.mark.parametrize("policy", ["slo", "isrtf", "fcfs@kv_admission=peak", "fcfs@fair_shares=on"])
+def test_where_progress_decides_it_is_told(policy: str) -> None:
+    choice = parse_choice(policy)
+    assert follows_progress(find_policies()[choice.name](choice.settings))

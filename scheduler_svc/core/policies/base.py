@@ -91,6 +91,8 @@ class Policy:
     """A frozen dataclass of `options.option` fields; an instance is `self.options`."""
     ages: ClassVar[bool] = False
     """Whether keys change while nothing happens; such keys are refreshed about once a second."""
+    follows_progress: ClassVar[bool] = True
+    """Whether a cost or key may change as an answer grows. Where it may not, the simulator leaves out reports."""
     admits_by_memory: ClassVar[bool] = False
     """Whether a BE job enters a worker only while the predicted KV peak fits."""
     fair_shares: ClassVar[bool] = False

@@ -19,6 +19,7 @@ class Edf(Policy):
 
     name = "edf"
     summary = "earliest deadline first: LS by TTFT target, BE by completion target; no prediction"
+    follows_progress = False
 
     @dataclass(frozen=True, slots=True)
     class Options:

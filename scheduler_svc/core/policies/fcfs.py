@@ -10,3 +10,4 @@ class Fcfs(Policy):
 
     name = "fcfs"
     summary = "first come, first served; no classes, no prediction"
+    follows_progress = False

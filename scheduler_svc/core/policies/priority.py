@@ -17,6 +17,7 @@ class Priority(Policy):
     name = "priority"
     summary = "vLLM's static priority: LS before BE, each by arrival; no pauses, no step budget"
     classes_apart = True
+    follows_progress = False
 
     def key(self, job: Job, now_ms: float) -> tuple[float, float]:  # noqa: ARG002
         """Class, then arrival."""
