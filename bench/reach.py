@@ -19,11 +19,11 @@ from bench.reach_measure import GOODPUTS, NEAR, TARGETS, Bench, Point, figures, 
 from simulator.run import Setup
 
 INGREDIENTS = (
-    "step_budget=off", "hold_be_decodes=off", "min_chunk_tokens=0", "yield_when_ahead=off", "relegate_late=off",
-    "displace=off", "evict=off", "kv_admission=none", "be_order=mean", "be_order=fcfs", "running_factor=1",
-    "ageing_ms=0", "be_share=0", "repredict=never", "tau=none",
+    "step_budget=off", "borrow_tpots=0", "hold_be_decodes=off", "min_chunk_tokens=0", "yield_when_ahead=off",
+    "relegate_late=off", "displace=off", "evict=off", "kv_admission=none", "be_order=mean", "be_order=fcfs",
+    "running_factor=1", "ageing_ms=300000", "be_share=0", "repredict=never", "tau=none",
 )  # fmt: skip
-"""Each is `slo` with one ingredient off, or replaced by the simplest other."""
+"""Each is `slo` with one ingredient off, or on (ageing), or replaced by the simplest other."""
 
 console = Console(soft_wrap=True)
 

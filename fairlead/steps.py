@@ -57,6 +57,7 @@ class StepRules:
         chunk_tokens: most prefill tokens in a step under "fixed"; None: the engine's token budget.
         credit_batching: an LS decode takes part once it has saved up a whole credit; each step brings it the least TPOT
             target over its own.
+        borrow_tpots: slack that a step may borrow: its LS decodes may fall so many TPOTs behind their pace for a while.
     """
 
     class_tiers: bool = False
@@ -73,3 +74,4 @@ class StepRules:
     chunking: Chunking = "auto"
     chunk_tokens: int | None = None
     credit_batching: bool = False
+    borrow_tpots: float = 0.0

@@ -26,7 +26,7 @@ from typing import cast
 from worker_svc.be_share import share_after_steps, steps_alike
 from worker_svc.engines.simulated_core import SimulatedCore, SimulatedLimits, SimulatedSequence, StepResult
 from worker_svc.ordering import StepModel, StepRules, slack_ms
-from worker_svc.step_filler import HOPELESS_LATE_MS, STEP_SHARE_OF_TPOT, TPOT_PACE
+from worker_svc.step_filler import HOPELESS_LATE_MS, TPOT_PACE, borrowed_tpots, step_limit_ms
 
 MAX_LEAP_STEPS = 4096
 MARGIN_MS = 1e-6
@@ -44,6 +44,7 @@ _KNOWN_RULES = frozenset(
         "hold_be_decodes",
         "min_chunk_tokens",
         "chunk_tokens",
+        "borrow_tpots",
     )
 )
 
@@ -232,15 +233,14 @@ class LeapingCore(SimulatedCore):
         if min(slack for _, slack in before) <= MARGIN_MS - HOPELESS_LATE_MS:
             return False
         tpot_ms = min(tpot for tpot, _ in before)
-        limit_ms = self._limit_ms(tpot_ms, min(slack for _, slack in before))
+        limit_ms = _limit_from_below_ms(
+            self.rules, tpot_ms, min(slack for _, slack in before), _mean_tokens(members) - 1.0
+        )
         inside = {held.handle for held in members}
         context = max(held.context_tokens for held in self.sequences.values() if held.handle not in inside)
         model = self.model
         work_ms = max(model.c1_ms_per_prefill_token, model.c2_ms_per_decode) + model.c3_ms_per_context_token * context
         return planned_ms + work_ms + MARGIN_MS <= limit_ms
-
-    def _limit_ms(self, tpot_ms: float, least_slack_ms: float) -> float:
-        return min(max(STEP_SHARE_OF_TPOT * tpot_ms, least_slack_ms), self.rules.max_itl_factor * tpot_ms)
 
     def _within_blocks(self, members: list[LeapSequence], steps: int) -> int:
         """How many steps at most the free blocks are enough for."""
@@ -276,17 +276,30 @@ class LeapingCore(SimulatedCore):
         least_ms = min(slack for _, slack in slacks)
         kept: list[float] = []
         gain_ms = TPOT_PACE * tpot_ms
+        mean_tokens = _mean_tokens(members)
         before_ms = now_ms
         for end_ms in self._ends(members, now_ms, steps):
             step_ms = end_ms - before_ms
             if least_ms <= MARGIN_MS - HOPELESS_LATE_MS:
                 break
-            if step_ms + MARGIN_MS > self._limit_ms(tpot_ms, least_ms):
+            if step_ms + MARGIN_MS > _limit_from_below_ms(self.rules, tpot_ms, least_ms, mean_tokens):
                 break
             kept.append(end_ms)
             least_ms += gain_ms - step_ms
             before_ms = end_ms
         return kept
+
+
+def _limit_from_below_ms(rules: StepRules, tpot_ms: float, least_slack_ms: float, mean_tokens: float) -> float:
+    """The step's time limit as if all were late once one is."""
+    borrowed = borrowed_tpots(rules, mean_tokens, 1.0 if least_slack_ms < 0.0 else 0.0)
+    return step_limit_ms(rules, tpot_ms, least_slack_ms + tpot_ms * borrowed)
+
+
+def _mean_tokens(members: Sequence[LeapSequence]) -> float:
+    """Output tokens of the LS sequences among these, on average."""
+    tokens = [held.output_tokens for held in members if held.latency_sensitive]
+    return sum(tokens) / len(tokens)
 
 
 def _is_known(rules: StepRules) -> bool:

@@ -110,6 +110,8 @@ def step_rules(rules: worker_pb2.StepRules, slots: int) -> StepRules:
         raise invalid("ranks.rules.be_share", "must be at least 0 and below 1")
     if rules.step_budget and not 0.0 < rules.max_itl_factor < 1e6:
         raise invalid("ranks.rules.max_itl_factor", "must be a positive number where step_budget is on")
+    if not 0.0 <= rules.borrow_tpots < 1e6:
+        raise invalid("ranks.rules.borrow_tpots", "must be a number of at least 0")
     if rules.HasField("step_seats") and rules.step_seats < 1:
         raise invalid("ranks.rules.step_seats", "must be at least 1")
     if rules.HasField("chunk_tokens") and rules.chunk_tokens < 1:
@@ -132,6 +134,7 @@ def step_rules(rules: worker_pb2.StepRules, slots: int) -> StepRules:
         chunking=_CHUNKING[rules.chunking],
         chunk_tokens=rules.chunk_tokens if rules.HasField("chunk_tokens") else None,
         credit_batching=rules.credit_batching,
+        borrow_tpots=rules.borrow_tpots,
     )
 
 

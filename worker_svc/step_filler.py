@@ -12,6 +12,8 @@ from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRul
 URGENT_CHUNKS = 2
 HOPELESS_LATE_MS = 500.0
 TPOT_PACE = 0.96
+MOST_LATE = 1 / 3
+"""Share of LS decodes behind their pace from which on no slack is borrowed."""
 STEP_SHARE_OF_TPOT = 0.5
 
 
@@ -19,6 +21,27 @@ def slack_ms(held: Held, now_ms: float) -> float:
     """Time until an LS decode's next token is due, from when its first token really left; ms, negative when late."""
     start_ms = now_ms if held.first_token_ms is None else held.first_token_ms
     return start_ms + held.output_tokens * TPOT_PACE * held.tpot_ms - now_ms
+
+
+def borrowed_tpots(rules: StepRules, mean_tokens: float, late_share: float) -> float:
+    """Slack that the next step may borrow of its LS decodes, in TPOTs.
+
+    A mean over a whole answer bears a late token: most steps are shorter than a TPOT, so what was borrowed comes back,
+    and fewer, fuller steps do more work in the same time. Where many are behind their pace, it does not come back; nor
+    where answers are short: so no more than half the margin that the pace leaves over `mean_tokens`.
+
+    Args:
+        rules: of the step.
+        mean_tokens: output tokens of the LS decodes so far, on average.
+        late_share: share of them that are behind their pace.
+    """
+    part = max(0.0, 1.0 - late_share / MOST_LATE)
+    return part * min(rules.borrow_tpots, 0.5 * (1.0 - TPOT_PACE) * mean_tokens)
+
+
+def step_limit_ms(rules: StepRules, tpot_ms: float, slack_ms: float) -> float:
+    """Longest step for LS decodes with this least TPOT target and least slack, what is borrowed included; ms."""
+    return min(max(STEP_SHARE_OF_TPOT * tpot_ms, slack_ms), rules.max_itl_factor * tpot_ms)
 
 
 def _runs(held: Held) -> bool:
@@ -96,9 +119,11 @@ class Filler:
         best_effort = [held for held in self._order if not held.latency_sensitive]
         self._give_share(best_effort)
         prefill_allowance: float | None = None
+        prefilled = 0
         for runs, group in groupby([held for held in self._order if held.latency_sensitive], _runs):
             if runs:
-                self._give_all(group, None)
+                # Behind prefill stand those that are ahead of their pace: they can spare the time as well as the seat.
+                self._give_all(group, self._limit_ms if prefilled else None)
                 continue
             for held in group:
                 if self._seats <= 0 or self._tokens <= 0:
@@ -106,7 +131,9 @@ class Filler:
                 if prefill_allowance is None:
                     prefill_allowance = self._prefill_allowance(held)
                 if prefill_allowance >= 1:
-                    prefill_allowance -= self._give(held, min(held.left_tokens, int(prefill_allowance)))
+                    given = self._give(held, min(held.left_tokens, int(prefill_allowance)))
+                    prefill_allowance -= given
+                    prefilled += given
         # Seats go by rank, so that a better request takes a worse one's seat; among the seated, decodes come first,
         # since a prefill would use up the time of all of them.
         seated, rest = best_effort[: max(self._seats, 0)], best_effort[max(self._seats, 0) :]
@@ -191,7 +218,7 @@ class Filler:
     def _step_limit_ms(self) -> float | None:
         """Longest that this step may last for the sake of the LS decodes in it; None: no bound but tokens."""
         decodes = [
-            (held.tpot_ms, slack)
+            (held.tpot_ms, slack, held.output_tokens)
             for held in self._order
             if held.latency_sensitive
             and held.decoding
@@ -200,9 +227,14 @@ class Filler:
         ]
         if not decodes:
             return None
-        tpot_ms = min(tpot for tpot, _ in decodes)
-        least_slack_ms = min(slack for _, slack in decodes)
-        return min(max(STEP_SHARE_OF_TPOT * tpot_ms, least_slack_ms), self._rules.max_itl_factor * tpot_ms)
+        rules, count = self._rules, len(decodes)
+        tpot_ms = min([tpot for tpot, _, _ in decodes])
+        least_ms = min([slack for _, slack, _ in decodes])
+        if rules.borrow_tpots > 0.0:
+            late = sum([slack < 0.0 for _, slack, _ in decodes]) if least_ms < 0.0 else 0
+            mean_tokens = sum([tokens for _, _, tokens in decodes]) / count
+            least_ms += tpot_ms * borrowed_tpots(rules, mean_tokens, late / count)
+        return step_limit_ms(rules, tpot_ms, least_ms)
 
     def _tokens_in_time(self, held: Held, limit_ms: float | None) -> int:
         """How many of its tokens still end by the limit; all of them where there is none."""

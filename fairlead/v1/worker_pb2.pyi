@@ -192,7 +192,7 @@ class Ranks(_message.Message):
     def __init__(self, version: _Optional[int] = ..., handles: _Optional[_Iterable[int]] = ..., rules: _Optional[_Union[StepRules, _Mapping]] = ...) -> None: ...
 
 class StepRules(_message.Message):
-    __slots__ = ("class_tiers", "step_budget", "displace", "evict", "step_seats", "be_share", "max_itl_factor", "yield_when_ahead", "relegate_late", "hold_be_decodes", "min_chunk_tokens", "chunking", "chunk_tokens", "credit_batching")
+    __slots__ = ("class_tiers", "step_budget", "displace", "evict", "step_seats", "be_share", "max_itl_factor", "yield_when_ahead", "relegate_late", "hold_be_decodes", "min_chunk_tokens", "chunking", "chunk_tokens", "credit_batching", "borrow_tpots")
     CLASS_TIERS_FIELD_NUMBER: _ClassVar[int]
     STEP_BUDGET_FIELD_NUMBER: _ClassVar[int]
     DISPLACE_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +207,7 @@ class StepRules(_message.Message):
     CHUNKING_FIELD_NUMBER: _ClassVar[int]
     CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BATCHING_FIELD_NUMBER: _ClassVar[int]
+    BORROW_TPOTS_FIELD_NUMBER: _ClassVar[int]
     class_tiers: bool
     step_budget: bool
     displace: bool
@@ -221,7 +222,8 @@ class StepRules(_message.Message):
     chunking: ChunkSizing
     chunk_tokens: int
     credit_batching: bool
-    def __init__(self, class_tiers: _Optional[bool] = ..., step_budget: _Optional[bool] = ..., displace: _Optional[bool] = ..., evict: _Optional[bool] = ..., step_seats: _Optional[int] = ..., be_share: _Optional[float] = ..., max_itl_factor: _Optional[float] = ..., yield_when_ahead: _Optional[bool] = ..., relegate_late: _Optional[bool] = ..., hold_be_decodes: _Optional[bool] = ..., min_chunk_tokens: _Optional[int] = ..., chunking: _Optional[_Union[ChunkSizing, str]] = ..., chunk_tokens: _Optional[int] = ..., credit_batching: _Optional[bool] = ...) -> None: ...
+    borrow_tpots: float
+    def __init__(self, class_tiers: _Optional[bool] = ..., step_budget: _Optional[bool] = ..., displace: _Optional[bool] = ..., evict: _Optional[bool] = ..., step_seats: _Optional[int] = ..., be_share: _Optional[float] = ..., max_itl_factor: _Optional[float] = ..., yield_when_ahead: _Optional[bool] = ..., relegate_late: _Optional[bool] = ..., hold_be_decodes: _Optional[bool] = ..., min_chunk_tokens: _Optional[int] = ..., chunking: _Optional[_Union[ChunkSizing, str]] = ..., chunk_tokens: _Optional[int] = ..., credit_batching: _Optional[bool] = ..., borrow_tpots: _Optional[float] = ...) -> None: ...
 
 class CancelExecution(_message.Message):
     __slots__ = ("handles",)

@@ -12,7 +12,8 @@ from worker_svc.ordering import Held, StepLimits, StepModel, StepPlan, StepRules
 class Room:
     """What a plan leaves of a step: tokens, seats, slots, KV blocks and time (None: unbounded).
 
-    `decode_ms` is the time for BE decodes, `chunk_ms` and `chunk` time and tokens for prefill.
+    `decode_ms` is the time for BE decodes, `ahead_ms` for LS decodes that may wait, `chunk_ms` and `chunk` time and
+    tokens for prefill.
     """
 
     tokens: int
@@ -20,6 +21,7 @@ class Room:
     slots: int
     blocks: int
     decode_ms: float | None
+    ahead_ms: float | None
     chunk_ms: float | None
     chunk: int
 
@@ -32,7 +34,10 @@ def step_limit_ms(sequences: Sequence[Held], rules: StepRules, now_ms: float) ->
         return None
     tpot_ms = min(held.tpot_ms for held in in_time)
     least_slack_ms = min(slack_ms(held, now_ms) for held in in_time)
-    return min(max(0.5 * tpot_ms, least_slack_ms), rules.max_itl_factor * tpot_ms)
+    late_share = sum(slack_ms(held, now_ms) < 0 for held in in_time) / len(in_time)
+    mean_tokens = sum(held.output_tokens for held in in_time) / len(in_time)
+    borrowed = max(0.0, 1.0 - late_share / (1 / 3)) * min(rules.borrow_tpots, 0.5 * (1.0 - 0.96) * mean_tokens)
+    return min(max(0.5 * tpot_ms, least_slack_ms + borrowed * tpot_ms), rules.max_itl_factor * tpot_ms)
 
 
 def blocks_for(tokens: int, block_tokens: int) -> int:
@@ -79,12 +84,13 @@ def room_left(
         slots=limits.slots - residents,
         blocks=min(blocks, 0) if plan.evict else blocks,
         decode_ms=left_ms if budget and rules.hold_be_decodes else None,
+        ahead_ms=left_ms if budget else None,
         chunk_ms=left_ms if by_time else None,
         chunk=chunk - prefill,
     )
 
 
-def fits(held: Held, room: Room, limits: StepLimits, model: StepModel) -> bool:
+def fits(held: Held, room: Room, limits: StepLimits, model: StepModel, *, may_wait: bool) -> bool:
     """Whether one more token of `held` fits into the room that a plan leaves."""
     if room.tokens < 1 or room.seats < 1 or not held.admissible:
         return False
@@ -98,8 +104,8 @@ def fits(held: Held, room: Room, limits: StepLimits, model: StepModel) -> bool:
             return False
     if needed > room.blocks or (not held.decoding and room.chunk < 1):
         return False
-    ms = room.decode_ms if held.decoding else room.chunk_ms
-    if ms is None or (held.latency_sensitive and held.decoding):
+    ms = room.ahead_ms if may_wait else room.decode_ms if held.decoding else room.chunk_ms
+    if ms is None or (held.latency_sensitive and held.decoding and not may_wait):
         return True
     work_ms = model.c2_ms_per_decode if held.decoding else model.c1_ms_per_prefill_token
     return model.c3_ms_per_context_token * held.context_tokens + work_ms <= ms
@@ -112,6 +118,21 @@ def without_turn(sequences: Sequence[Held], rules: StepRules) -> set[int]:
         return set()
     least_ms = min(held.tpot_ms for held in running)
     return {held.handle for held in running if held.credit + least_ms / held.tpot_ms < 1 - 1e-9}
+
+
+def may_wait(plan: StepPlan, sequences: Sequence[Held], rules: StepRules, now_ms: float) -> set[int]:
+    """LS decodes a whole TPOT ahead of their pace: beside LS prefill they may be left out for want of time."""
+    prefilled = any(
+        held.latency_sensitive and held.handle in plan.quotas and not (held.decoding and held.resident)
+        for held in sequences
+    )
+    if not (rules.yield_when_ahead and rules.class_tiers and prefilled):
+        return set()
+    return {
+        held.handle
+        for held in sequences
+        if held.latency_sensitive and held.decoding and held.resident and slack_ms(held, now_ms) > held.tpot_ms
+    }
 
 
 def check_plan(
@@ -135,6 +156,7 @@ def check_plan(
     room = room_left(plan, sequences, limits, rules, model, now_ms)
     assert min(room.tokens, room.seats, room.slots, room.blocks, room.chunk) >= 0, f"I4: beyond the limits: {room}"
     no_turn = without_turn(sequences, rules)
+    waits = may_wait(plan, sequences, rules, now_ms)
     ran_early = no_turn & plan.quotas.keys()
     left_out = [
         held
@@ -142,7 +164,7 @@ def check_plan(
         if (held.handle not in no_turn or ran_early)
         and held.handle not in plan.quotas
         and held.handle not in plan.evict
-        and fits(held, room, limits, model)
+        and fits(held, room, limits, model, may_wait=held.handle in waits)
     ]
     assert not left_out, f"I5: left out although it fits {room}: {left_out}"
     runnable = [held for held in sequences if held.resident or (held.admissible and _could_enter(held, limits))]

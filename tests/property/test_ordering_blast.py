@@ -84,6 +84,7 @@ class Blast:
             yield_when_ahead=draw.random() < 0.3,
             max_itl_factor=draw.choice([0.5, 4.0]),
             step_seats=draw.choice([None, None, 1, 5]),
+            borrow_tpots=draw.choice([0.0, 3.0]),
         )
 
     def arrive(self) -> None:

@@ -27,6 +27,7 @@ rules = st.builds(
     chunking=st.sampled_from(["auto", "fixed", "slack"]),
     chunk_tokens=st.none() | st.sampled_from([1, 100]),
     credit_batching=st.booleans(),
+    borrow_tpots=st.sampled_from([0.0, 0.5, 3.0]),
 )
 models = st.builds(
     StepModel,

@@ -103,6 +103,27 @@ def test_be_is_held_back_so_that_the_step_ends_in_time_for_the_ls_decode() -> No
     assert plan.planned_ms <= 25.0
 
 
+def test_a_step_borrows_slack_up_to_so_many_tpots_and_less_where_it_would_not_come_back() -> None:
+    def chunk(borrow_tpots: float, *decodes: Held) -> int:
+        limits = replace(LIMITS, seats=8, free_blocks=1000, token_budget=10_000)
+        rules = replace(TIERS, borrow_tpots=borrow_tpots)
+        return plan_step([*decodes, waiting(20, rank=1, tokens=4000)], limits, rules, MODEL, NOW_MS).quotas[20]
+
+    def tokens_in(time_ms: float, decodes: int) -> int:
+        return int((time_ms - 6.0 - decodes * 0.05) / 0.045)
+
+    def out(tokens: int, late_ms: float = 0.0, handle: int = 1) -> Held:
+        first_ms = NOW_MS - tokens * 0.96 * 50.0 - late_ms
+        return decode(handle, rank=0, ls=True, output_tokens=tokens, first_token_ms=first_ms)
+
+    assert chunk(1.5, out(1000)) == tokens_in(75.0, 1)
+    assert chunk(1.5, out(10)) == tokens_in(25.0, 1), "0.2 TPOTs over 10 tokens: less than half of TPOT"
+    assert chunk(4.0, out(100)) == pytest.approx(tokens_in(100.0, 1), abs=1), "half a margin of 4 % of 100 tokens"
+    assert chunk(4.0, out(1000, late_ms=10.0)) == tokens_in(25.0, 1), "all are late"
+    others = [out(1000, handle=handle) for handle in range(2, 7)]
+    assert chunk(4.0, out(1000, late_ms=15.0), *others) == tokens_in(100.0 - 15.0, 6), "one of six is late: half of it"
+
+
 def test_without_ls_decodes_only_the_token_budget_holds() -> None:
     plan = plan_step([waiting(2, rank=1, tokens=5000)], replace(LIMITS, free_blocks=1000), TIERS, MODEL, NOW_MS)
     assert plan.quotas == {2: 2048}

@@ -390,8 +390,9 @@ def test_slo_ingredients_can_be_switched_off_one_by_one() -> None:
     assert order_of(policy_of("slo", be_order="mean"), [long, short], 2.0) == [1, 2]
     assert order_of(policy_of("slo", be_order="fcfs"), [long, short], 2.0) == [2, 1]
     starved = job_of(2, 100, arrival_ms=-600_000.0)
-    assert order_of(policy_of("slo"), [starved, short], 2.0) == [2, 1], "100 / (1 + 2^2) is 20"
-    assert order_of(policy_of("slo", ageing_ms=0), [starved, short], 2.0) == [1, 2]
+    aged = policy_of("slo", ageing_ms=300_000)
+    assert order_of(aged, [starved, short], 2.0) == [2, 1], "100 / (1 + 2^2) is 20"
+    assert order_of(policy_of("slo"), [starved, short], 2.0) == [1, 2]
     for flag in ("step_budget", "yield_when_ahead", "displace", "evict"):
         assert getattr(policy_of("slo").rules(), flag)
         assert not getattr(policy_of("slo", **{flag: False}).rules(), flag)

@@ -32,6 +32,7 @@ def test_each_switch_arrives_alone(switch: str) -> None:
         Rules(chunking="slack"),
         Rules(chunking="fixed", chunk_tokens=256),
         Rules(credit_batching=True),
+        Rules(borrow_tpots=2.5),
     ],
 )
 def test_each_ingredient_arrives(sent: Rules) -> None:

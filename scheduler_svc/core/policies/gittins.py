@@ -25,7 +25,7 @@ class Gittins(Policy):
         """See docs/policies/gittins.md."""
 
         running_factor: float = option(
-            0.7, "a running request's cost counts this much, so that near-ties do not swap seats", least=0.01, most=1.0
+            0.3, "a running request's cost counts this much, so that near-ties do not swap seats", least=0.01, most=1.0
         )
 
     options: Options

@@ -42,9 +42,13 @@ class Slo(Policy):
             least=0.01, most=1.0,
         )  # fmt: skip
         ageing_ms: float = option(
-            300_000.0, "a BE request's key halves when it has waited this long; 0: off", least=0.0, most=86_400_000.0
+            0.0, "a BE request's key halves when it has waited this long; 0: off", least=0.0, most=86_400_000.0
         )
         step_budget: bool = option(True, "a step ends in time for the LS decodes in it")
+        borrow_tpots: float = option(
+            4.0, "TPOTs that an LS decode may fall behind its pace for a while, so that steps are fuller; 0: off",
+            least=0.0, most=100.0,
+        )  # fmt: skip
         yield_when_ahead: bool = option(True, "an LS decode a whole TPOT ahead of its pace may yield its seat")
         displace: bool = option(True, "a better-ranked request takes a seat; the displaced one keeps its KV cache")
         evict: bool = option(True, "the worst BE request loses its KV cache where an LS request needs the room")
@@ -95,4 +99,5 @@ class Slo(Policy):
             step_seats=settings.step_seats,
             be_share=settings.be_share,
             max_itl_factor=settings.max_itl_factor,
+            borrow_tpots=options.borrow_tpots,
         )
