@@ -204,6 +204,8 @@ class SchedulerHost:
 
     async def start(self) -> None:
         """Serves; workers and predictor are connected as they are reached. Raises ConfigError: a bad journal."""
+        if self.shell.core.policy.settings.be_share == 0:
+            self._log.warning("scheduler.be_share is 0: no bound on the wait of best-effort requests holds (I6)")
         await self._office.start()
         await self._server.start(admin.SERVICE)
         self.tenants.start()

@@ -15,6 +15,7 @@ from scheduler_svc.core.dispatcher import Dispatcher
 from scheduler_svc.core.placement import Hindrance
 from scheduler_svc.core.policies.base import context_tokens, prefill_left_tokens
 from scheduler_svc.core.types import Job
+from scheduler_svc.core.waiting import wait_bound_ms
 from scheduler_svc.core.workers import WorkerView
 
 MOST_SHOWN = 8
@@ -62,7 +63,22 @@ def standing(dispatcher: Dispatcher, job: Job, now_ms: float) -> Standing:
         before = [worker.jobs[job_id] for _, job_id in worker.order[: min(ahead, MOST_COUNTED)]]
         hindered = ()
     by_class = Counter((other.spec.tenant, other.spec.latency_sensitive) for other in before)
-    return Standing(ahead, count, seats, tuple(before[:MOST_SHOWN]), by_class, key_inputs(job, now_ms), tuple(hindered))
+    inputs = key_inputs(job, now_ms) | fair_inputs(dispatcher, job)
+    return Standing(ahead, count, seats, tuple(before[:MOST_SHOWN]), by_class, inputs, tuple(hindered))
+
+
+def fair_inputs(dispatcher: Dispatcher, job: Job) -> dict[str, float]:
+    """Where its tenant stands with its fair share, and the wait that the BE share promises, where there are such."""
+    found: dict[str, float] = {}
+    if dispatcher.fair.rules.on:
+        spec = job.spec
+        share = dispatcher.fair.share(spec.tenant, spec.model, latency_sensitive=spec.latency_sensitive)
+        found["tenant_counter"] = share.counter
+        found["tenant_ahead"] = share.ahead
+        found["tenant_yields"] = float(share.yields)
+    if job.worker is None and (bound_ms := wait_bound_ms(dispatcher, job)) is not None:
+        found["wait_bound_ms"] = bound_ms
+    return found
 
 
 def hindrances(dispatcher: Dispatcher, job: Job, most: int | None = None) -> list[Hindered]:

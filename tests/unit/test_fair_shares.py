@@ -175,6 +175,20 @@ def test_small_requests_pass_a_large_one_that_waits_for_memory_by_one_band_only(
     assert 1 <= len(placed) <= 6, "20 each: to the end of the band after that of the large one"
 
 
+def test_why_a_request_waits_tells_its_tenants_share() -> None:
+    core = core_with("slo")
+    come(core, 1, "acme")
+    core.tick(1.0)
+    come(core, 2, "acme")
+    come(core, 3, "bits")
+    job = core.job(2)
+    assert job is not None
+    inputs = core.standing(job, 4.0).inputs
+    assert inputs["tenant_counter"] == pytest.approx(120, rel=0.01)
+    assert (inputs["tenant_ahead"], inputs["tenant_yields"]) == (pytest.approx(100), 1.0), "bits is a bound behind"
+    assert "wait_bound_ms" not in inputs, "without a BE share nothing is promised"
+
+
 def test_counters_survive_a_change_of_policy_that_keeps_shares() -> None:
     core = core_with("slo")
     come(core, 1, "acme")
