@@ -151,8 +151,8 @@ def test_a_running_be_job_is_not_displaced_by_a_near_tie() -> None:
     assert assigned(core.tick(2.0)) == [3]
 
 
-def test_waiting_raises_a_be_job_over_shorter_ones_that_came_later() -> None:
-    core = core_with("slo")
+def test_waiting_raises_a_be_job_over_shorter_ones_that_came_later_where_keys_age() -> None:
+    core = core_with("slo", settings=PolicySettings(be_share=0.0, options=(("ageing_ms", 300_000.0),)))
     core.handle(arrived(1), 0.0)
     predict(core, 1, 300)
     core.handle(WorkerLost("w1"), 0.0)
