@@ -26,7 +26,7 @@ from fairlead.client import (
     Retry,
     Unauthenticated,
 )
-from fairlead.rpc import free_port, make_channel
+from fairlead.rpc import free_port, make_channel, read_details
 from fairlead.v1 import jobs_pb2, jobs_pb2_grpc
 from tests.live.scheduler_suite import (
     expected,
@@ -323,6 +323,28 @@ async def test_bounds_are_typed_refusals(tmp_path: Path) -> None:
         with pytest.raises(Overloaded) as full:
             await client.jobs.submit(lines(1))
         assert (full.value.reason, full.value.retry_after_ms) == ("TENANT_JOBS_FULL", 10_000)
+
+
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        ([], "options"),
+        ([{"jsonl": b'{"prompt": "x"}'}], "options"),
+        ([{"options": {}}, {"options": {}}], "jsonl"),
+        ([{"options": {}}], "jsonl"),
+        ([{"options": {"idempotency_key": "\n"}}], "options.idempotency_key"),
+        ([{"options": {"name": "x" * 129}}], "options.name"),
+        ([{"options": {"lifetime": {"seconds": -1}}}], "options.lifetime"),
+    ],
+)
+async def test_a_stream_that_is_no_submission(parts: list[dict[str, Any]], field: str, tmp_path: Path) -> None:
+    async with running_suite(tmp_path) as suite, make_channel(suite.scheduler.address) as channel:
+        stub = jobs_pb2_grpc.JobServiceStub(channel)
+        messages = iter([jobs_pb2.SubmitJobRequest(**part) for part in parts])
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SubmitJob(messages, metadata=(("authorization", "Bearer bob-key"),))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert list(read_details(refused.value).fields) == [field]
 
 
 async def test_a_tenant_without_the_be_class_has_no_jobs(tmp_path: Path) -> None:

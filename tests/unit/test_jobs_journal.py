@@ -41,8 +41,9 @@ async def test_a_job_of_many_lines_is_one_transaction(journal: Journal) -> None:
     assert len(await journal.lines(job.job_id, 0, 5000)) == 1001
     broken = make_job(2)
     twice = [*make_lines(600), make_lines(1)[0]]
-    with pytest.raises(Exception, match=r"UNIQUE|unique|duplicate"):
+    with pytest.raises(Exception, match=r"UNIQUE|unique|duplicate") as refused:
         await journal.submit(broken, twice)
+    assert "prompt 1" not in str(refused.value), "it would be in the log"
     assert await journal.job("alice", broken.job_id) is None
     assert await journal.lines(broken.job_id, 0, 10) == []
 
