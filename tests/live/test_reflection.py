@@ -22,7 +22,7 @@ from tests.live.scheduler_suite import running_suite
 pytestmark = pytest.mark.live
 KEY = (("authorization", "Bearer alice-key"),)
 WITHIN_S = 20.0
-SCHEDULER = {"fairlead.v1.InferenceService", "fairlead.v1.AdminService"}
+SCHEDULER = {"fairlead.v1.InferenceService", "fairlead.v1.AdminService", "fairlead.v1.JobService"}
 ALWAYS = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
