@@ -131,12 +131,15 @@ def _print_calibration(console: Console, settings: Settings, idle: Idle, capacit
 
 
 def suite_config(settings: Settings) -> Config:
-    """One worker with as many slots as vLLM's default has seats; every policy pays for the same predictions."""
+    """One worker with as many slots as vLLM's default has seats.
+
+    Every policy pays for the same predictions and serves every request: a mean over those that were let in flatters.
+    """
     slots = max(settings.default_seats, settings.seats)
     config = change(
         Config(), "worker", engine=settings.engine, model=settings.model, slots=slots, step_seats=settings.seats
     )
-    config = change(config, "scheduler", policy="fcfs", repredict="always")
+    config = change(config, "scheduler", policy="fcfs", repredict="always", overload="queue")
     config = change(config, "predictor", predictor=settings.predictor)
     return with_demo_tenants(change(config, "log", level="warning"))
 
