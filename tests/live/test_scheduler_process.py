@@ -152,7 +152,12 @@ async def test_help_teaches() -> None:
         ((), {}, "tenants: none is configured"),
         (("--policy", "best"), {"tenants": TENANTS}, "known: anneal, "),
         (("--worker", "nowhere"), {"tenants": TENANTS}, "neither host:port nor dns:///name:port"),
-        (("--listen", "256.0.0.1:1"), {"tenants": TENANTS}, "cannot listen on 256.0.0.1:1"),
+        (("--listen", "256.0.0.1:1"), {"tenants": TENANTS}, "security.allow_insecure"),
+        (
+            ("--listen", "256.0.0.1:1"),
+            {"tenants": TENANTS, "security": {"allow_insecure": True}},
+            "cannot listen on 256.0.0.1:1",
+        ),
         ((), {"tenants": TENANTS, "scheduler": {"polcy": "slo"}}, "polcy"),
     ],
 )
