@@ -66,10 +66,16 @@ def test_a_stream_from_the_host_needs_a_key_and_is_whole(project: Project, keys:
     assert last.outcome.complete
     deltas = [event for event in events if isinstance(event, Delta)]
     assert sum(delta.token_count for delta in deltas) == last.usage.output_tokens > 0
-    assert last.decision.predictor == "encoder"
-    assert last.decision.predictions > 0
     with Client(project.address, "wrong", tls=tls) as stranger, pytest.raises(Unauthenticated):
         stranger.complete("hello")
+
+
+def test_a_best_effort_request_is_predicted_as_it_arrives(project: Project, keys: dict[str, str], tls: Tls) -> None:
+    with Client(project.address, keys["batch"], tls=tls) as client:
+        last = list(client.generate("Count from 1 to 40.", service_class="be", temperature=0, max_tokens=200))[-1]
+    assert isinstance(last, Finished)
+    assert last.decision.predictor == "encoder"
+    assert last.decision.predictions > 0
 
 
 def test_node_streams_from_the_host(project: Project, keys: dict[str, str], tls: Tls, tmp_path: Path) -> None:
