@@ -16,6 +16,8 @@ from typing import Protocol
 REST = 1.0
 """Rest after a round, as a multiple of the CPU time that its deltas took to make and to hand to gRPC."""
 MAX_REST_S = 0.025
+MOST_AT_ONCE = 8
+"""Streams in one turn of the event loop: gRPC takes one new call in two turns or so, which must not last long."""
 
 
 class Turned(Protocol):
@@ -54,12 +56,18 @@ class Rounds:
             self._loop.call_at(self._not_before_s, self._begin)
 
     def _begin(self) -> None:
-        begun_s = self._busy_s()
         waiting, self._waiting = self._waiting, {}
-        for stream in waiting:
+        self._go_on(list(waiting), self._busy_s())
+
+    def _go_on(self, left: list[Turned], begun_s: float) -> None:
+        for stream in left[:MOST_AT_ONCE]:
             stream.take_turn()
+        del left[:MOST_AT_ONCE]
         # What their tasks do now is done before this: the loop keeps the order in which it was asked.
-        self._loop.call_soon(self._over, begun_s)
+        if left:
+            self._loop.call_soon(self._go_on, left, begun_s)
+        else:
+            self._loop.call_soon(self._over, begun_s)
 
     def _over(self, begun_s: float) -> None:
         self._not_before_s = self._loop.time() + min(MAX_REST_S, REST * (self._busy_s() - begun_s))

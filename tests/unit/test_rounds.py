@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.rounds import MAX_REST_S, REST, Rounds
+from scheduler_svc.rounds import MAX_REST_S, MOST_AT_ONCE, REST, Rounds
 
 
 class Stream:
@@ -35,6 +35,17 @@ async def test_all_that_wait_have_one_turn_each_at_once() -> None:
         rounds.wait(stream)
     await turn_of_the_loop()
     assert [stream.turns for stream in streams] == [1] * 5
+
+
+async def test_a_round_of_many_leaves_the_loop_to_others_in_between() -> None:
+    cpu = [0.0]
+    rounds, streams = Rounds(lambda: cpu[0]), [Stream(cpu) for _ in range(2 * MOST_AT_ONCE + 1)]
+    for stream in streams:
+        rounds.wait(stream)
+    for served in (MOST_AT_ONCE, 2 * MOST_AT_ONCE, 2 * MOST_AT_ONCE + 1):
+        await turn_of_the_loop()
+        assert sum(stream.turns for stream in streams) == served
+    assert {stream.turns for stream in streams} == {1}
 
 
 async def test_rounds_that_cost_nothing_follow_each_other_without_a_rest() -> None:
