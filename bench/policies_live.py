@@ -1,17 +1,18 @@
 """Named policies on real vLLM: the same requests under each, on one engine: `python -m bench.policies_live`.
 
-One suite is started, the policy changed through the admin service. Requests of two lengths and both classes come faster
-than the seats can take them, with lengths that are told to the oracle, so that what a policy should do is known: all
-answers must be those of `fcfs`, token for token (greedy), only their order may differ, as the policy says. Orders are
-places, not times, so that a busy machine does not count.
+One suite is started, the policy changed through the admin service. Requests of two lengths and both classes come while
+others hold every seat, and those go once all have been accepted: the policy chooses among all of them, however fast the
+machine. Their lengths are told to the oracle, so that what a policy should do is known: all answers must be those of
+`fcfs`, token for token (greedy), only their order may differ, as the policy says. Orders are places, not times.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Annotated
@@ -32,6 +33,8 @@ LS_FIRST = ("hybrid_slo", "slo")
 POLICIES = (*SHORT_FIRST, *LS_FIRST)
 SEATS, SLOTS = 3, 24
 SHORT_TOKENS, LONG_TOKENS = 8, 80
+HOLDING_TOKENS = 800
+"""Of a request that holds a seat until all have come: more than it will ever get."""
 IDLE_S = 30.0
 CLEARLY = 0.1
 """Of all places: a mean place that differs by less says nothing."""
@@ -139,15 +142,33 @@ async def serve_all(
 
 async def _serve(client: AsyncClient, policy: str, requests: Sequence[Asked]) -> Served:
     served = Served(policy)
-    running: list[asyncio.Task[None]] = []
-    for each in requests:  # the next one comes once this one is accepted, so that the order of arrival is known
-        accepted = asyncio.Event()
-        running.append(asyncio.create_task(_one(client, each, served, accepted)))
-        waits = asyncio.create_task(accepted.wait())
-        await asyncio.wait((waits, running[-1]), return_when=asyncio.FIRST_COMPLETED)
-        waits.cancel()
+    holding = [await _accepted(partial(_hold, client)) for _ in range(SEATS)]
+    # the next one comes once this one is accepted, so that the order of arrival is known
+    running = [await _accepted(partial(_one, client, each, served)) for each in requests]
+    for task in holding:
+        task.cancel()
+    await asyncio.gather(*holding, return_exceptions=True)
     await asyncio.gather(*running)
     return served
+
+
+async def _accepted(ask: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> asyncio.Task[None]:
+    """Starts a request and comes back once it is accepted, or over."""
+    accepted = asyncio.Event()
+    task = asyncio.create_task(ask(accepted))
+    waits = asyncio.create_task(accepted.wait())
+    await asyncio.wait((waits, task), return_when=asyncio.FIRST_COMPLETED)
+    waits.cancel()
+    return task
+
+
+async def _hold(client: AsyncClient, accepted: asyncio.Event) -> None:
+    async for event in client.generate(
+        "Hold a seat.", service_class="be", max_tokens=HOLDING_TOKENS, min_tokens=HOLDING_TOKENS, ignore_eos=True,
+        length_hint_tokens=HOLDING_TOKENS,
+    ):  # fmt: skip
+        if isinstance(event, Delta):
+            accepted.set()
 
 
 async def _one(client: AsyncClient, each: Asked, served: Served, accepted: asyncio.Event) -> None:
