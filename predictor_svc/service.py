@@ -10,25 +10,31 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 
 from fairlead.config import PROTOCOL_VERSION, PredictorConfig, SecurityConfig, TelemetryConfig
-from fairlead.length_wire import from_wire, to_wire
-from fairlead.lengths import MAX_TOKENS, LengthDistribution
 from fairlead.rpc import Gate, Refusal, Role, Server, ServicerContext, invalid, make_server, refuse, scheduler_only
 from fairlead.telemetry import get_logger
 from fairlead.telemetry.opening import open_telemetry
-from fairlead.v1 import predictor_pb2, predictor_pb2_grpc, types_pb2
-from predictor_svc.batching import Batcher, Failed, Late, Result
+from fairlead.v1 import predictor_pb2, predictor_pb2_grpc
+from predictor_svc.batching import Batcher, Result
 from predictor_svc.calibration import CalibratedPredictor
 from predictor_svc.online.keeper import Keeper
-from predictor_svc.predictors.base import Answer, CannotPredict, Observed, Predictor, Question
+from predictor_svc.predictors.base import Answer, Predictor, Question
 from predictor_svc.telemetry import PredictorTelemetry
+from predictor_svc.wire import (
+    Reason,
+    error_of,
+    observed_of,
+    question_of,
+    refusal_of,
+    response_of,
+    says_something,
+    what_is_wrong,
+)
 
 SERVICE = predictor_pb2.DESCRIPTOR.services_by_name["PredictorService"].full_name
-MAX_NAME_CHARS = 256
 MAX_OBSERVATIONS = 10_000
 MAX_UNREAD = 4096
 """Answers that a stream's reader may lag behind before no more of its questions are read."""
 
-_Reason = predictor_pb2.PredictionRefusalReason
 _log = get_logger("service")
 
 
@@ -78,24 +84,24 @@ class _Stream:
             await self._changed.wait()
 
     def _ask(self, request: predictor_pb2.PredictRequest) -> None:
-        wrong = _what_is_wrong(request)
+        wrong = what_is_wrong(request)
         if wrong:
-            self._put(_refusal(request.query_id, _Reason.PREDICTION_REFUSAL_REASON_INVALID, wrong))
+            self._put(refusal_of(request.query_id, Reason.PREDICTION_REFUSAL_REASON_INVALID, wrong))
             return
         query_id = request.query_id
         asked = self._telemetry.asked(request)
 
         def deliver(result: Result) -> None:
             self._in_flight -= 1
-            self._telemetry.answered(asked, error=_error(result))
-            self._put(_response(query_id, result))
+            self._telemetry.answered(asked, error=error_of(result))
+            self._put(response_of(query_id, result))
 
-        if self._batcher.ask(_question(request), deliver, lambda: not self._gone):
+        if self._batcher.ask(question_of(request), deliver, lambda: not self._gone):
             self._in_flight += 1
         else:
             detail = "too many questions are waiting; go on without a prediction and ask less often"
             self._telemetry.answered(asked, error="OVERLOADED")
-            self._put(_refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_OVERLOADED, detail))
+            self._put(refusal_of(query_id, Reason.PREDICTION_REFUSAL_REASON_OVERLOADED, detail))
 
     def _put(self, response: predictor_pb2.PredictResponse) -> None:
         self._out.append(response)
@@ -109,6 +115,11 @@ class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
         self._batcher = batcher
         self._telemetry = telemetry
         self._streams: set[_Stream] = set()
+
+    @property
+    def askers(self) -> int:
+        """Open streams."""
+        return len(self._streams)
 
     def finish_streams(self) -> None:
         """Every stream answers what was asked and then ends."""
@@ -142,7 +153,7 @@ class PredictorService(predictor_pb2_grpc.PredictorServiceServicer):
         """Learns from outcomes; those that say nothing about a length are passed over."""
         if len(request.observations) > MAX_OBSERVATIONS:
             await refuse(context, invalid("observations", f"at most {MAX_OBSERVATIONS} in one call"))
-        observed = [_observed(one) for one in request.observations if _says_something(one)]
+        observed = [observed_of(one) for one in request.observations if says_something(one)]
         return predictor_pb2.ObserveResponse(learned=await self._batcher.observe(observed) if observed else 0)
 
     async def Describe(
@@ -209,6 +220,16 @@ class PredictorHost:
         """host:port really bound."""
         return self._server.address
 
+    @property
+    def askers(self) -> int:
+        """Streams of questions that are open."""
+        return self._service.askers
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for the model."""
+        return self._batcher.waiting
+
     async def start(self) -> None:
         """Takes back what was learned before, then serves."""
         if self._keeper is not None:
@@ -254,85 +275,3 @@ def name_of(predictor: Predictor) -> str:
 
 def _now_ms() -> float:
     return time.monotonic() * 1000
-
-
-def _error(result: Result) -> str:
-    if isinstance(result, Failed):
-        return "INTERNAL"
-    if isinstance(result, Late):
-        return "OVERLOADED"
-    return "INVALID" if isinstance(result, CannotPredict) else ""
-
-
-def _what_is_wrong(request: predictor_pb2.PredictRequest) -> str:
-    """The first thing wrong with a question, naming the field; "" where it is sound."""
-    for field in ("model", "tenant"):
-        if len(getattr(request, field)) > MAX_NAME_CHARS:
-            return f"{field}: more than {MAX_NAME_CHARS} characters"
-    if not 1 <= request.max_tokens <= MAX_TOKENS:
-        return f"max_tokens: {request.max_tokens} is not in 1 to {MAX_TOKENS:.0f}"
-    if request.generated_tokens >= request.max_tokens:
-        return f"generated_tokens: {request.generated_tokens} leaves nothing of max_tokens {request.max_tokens}"
-    if request.prompt_tokens > MAX_TOKENS * 16:
-        return f"prompt_tokens: {request.prompt_tokens} is beyond any model's context"
-    return ""
-
-
-def _question(request: predictor_pb2.PredictRequest) -> Question:
-    return Question(
-        model=request.model,
-        tenant=request.tenant,
-        latency_sensitive=request.service_class == types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE,
-        prompt_tokens=request.prompt_tokens,
-        max_tokens=request.max_tokens,
-        prompt=request.prompt,
-        generated_text=request.generated_text,
-        generated_tokens=request.generated_tokens,
-        length_hint_tokens=request.length_hint_tokens if request.HasField("length_hint_tokens") else None,
-    )
-
-
-def _response(query_id: int, result: Result) -> predictor_pb2.PredictResponse:
-    if isinstance(result, Failed):
-        return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_INTERNAL, result.detail)
-    if isinstance(result, Late):
-        detail = "it waited longer than predictor.answer_within_ms; go on without a prediction"
-        return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_OVERLOADED, detail)
-    if isinstance(result, CannotPredict):
-        return _refusal(query_id, _Reason.PREDICTION_REFUSAL_REASON_INVALID, result.detail)
-    return predictor_pb2.PredictResponse(query_id=query_id, distribution=to_wire(result))
-
-
-def _refusal(
-    query_id: int, reason: predictor_pb2.PredictionRefusalReason, detail: str
-) -> predictor_pb2.PredictResponse:
-    refusal = predictor_pb2.PredictionRefusal(reason=reason, detail=detail)
-    return predictor_pb2.PredictResponse(query_id=query_id, refusal=refusal)
-
-
-def _says_something(one: predictor_pb2.Observation) -> bool:
-    names_fit = len(one.model) <= MAX_NAME_CHARS and len(one.tenant) <= MAX_NAME_CHARS
-    return names_fit and 1 <= one.output_tokens <= MAX_TOKENS and one.prompt_tokens <= MAX_TOKENS * 16
-
-
-def _observed(one: predictor_pb2.Observation) -> Observed:
-    return Observed(
-        model=one.model,
-        tenant=one.tenant,
-        latency_sensitive=one.service_class == types_pb2.SERVICE_CLASS_LATENCY_SENSITIVE,
-        prompt_tokens=one.prompt_tokens,
-        output_tokens=one.output_tokens,
-        ended=one.outcome == types_pb2.OUTCOME_STOP,
-        predicted=_law(one),
-        cut=one.outcome == types_pb2.OUTCOME_LENGTH,
-    )
-
-
-def _law(one: predictor_pb2.Observation) -> LengthDistribution | None:
-    """The law that was told for it; None where none came along or it is none."""
-    if not one.HasField("predicted"):
-        return None
-    try:
-        return from_wire(one.predicted)
-    except ValueError:
-        return None

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -35,6 +35,9 @@ OVERLOADED = pb.PREDICTION_REFUSAL_REASON_OVERLOADED
 INVALID = pb.PREDICTION_REFUSAL_REASON_INVALID
 INTERNAL = pb.PREDICTION_REFUSAL_REASON_INTERNAL
 
+GUARD_S = 120.0
+"""Ends a test that hangs. No answer depends on it: a busy machine is only slower."""
+
 
 class Held(Predictor):
     """Answers when it is let go; breaks on a prompt that says so."""
@@ -42,6 +45,7 @@ class Held(Predictor):
     name: ClassVar[str] = "held"
 
     def __init__(self) -> None:
+        self.entered = threading.Event()
         self.go = threading.Event()
         self.seen: list[str] = []
 
@@ -51,7 +55,8 @@ class Held(Predictor):
         return cls()
 
     def predict(self, questions: Sequence[Question]) -> list[Answer]:
-        self.go.wait(10)
+        self.entered.set()
+        self.go.wait(GUARD_S)
         self.seen += [question.prompt for question in questions]
         if any(question.prompt == "break" for question in questions):
             raise RuntimeError("as asked")
@@ -63,14 +68,24 @@ class Held(Predictor):
 
 @asynccontextmanager
 async def serving(predictor: Predictor, **settings: object) -> AsyncIterator[tuple[PredictorHost, aio.Channel]]:
-    host = PredictorHost(PredictorConfig(listen="127.0.0.1:0", **settings), predictor)  # type: ignore[arg-type]
+    """The service; unless a test says otherwise no question is late, however slow the machine is."""
+    chosen = {"listen": "127.0.0.1:0", "answer_within_ms": GUARD_S * 1000, **settings}
+    host = PredictorHost(PredictorConfig(**chosen), predictor)  # type: ignore[arg-type]
     await host.start()
     channel = make_channel(host.address)
     try:
         yield host, channel
     finally:
+        if isinstance(predictor, Held):
+            predictor.go.set()
         await channel.close()
         await host.drain(0.2)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(GUARD_S):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def question(query_id: int, prompt: str = "List 5 fruits.", **fields: object) -> pb.PredictRequest:
@@ -89,7 +104,7 @@ async def ask(channel: aio.Channel, questions: Sequence[pb.PredictRequest]) -> d
 async def test_many_in_flight_and_each_answered_once() -> None:
     async with serving(open_predictor(PredictorConfig(predictor="history")), max_batch=16) as (_, channel):
         streams = [ask(channel, [question(i, f"{i} words") for i in range(500)]) for _ in range(4)]
-        for answers in await asyncio.wait_for(asyncio.gather(*streams), 20):
+        for answers in await asyncio.wait_for(asyncio.gather(*streams), GUARD_S):
             assert set(answers) == set(range(500))
             assert all(answer.WhichOneof("result") == "distribution" for answer in answers.values())
         law = from_wire(answers[7].distribution, 512)
@@ -102,17 +117,18 @@ async def test_a_full_queue_refuses_at_once_and_goes_on() -> None:
     async with serving(held, max_batch=4, max_queued=8) as (_, channel):
         stub = predictor_pb2_grpc.PredictorServiceStub(channel)
         call = stub.Predict()
-        for i in range(30):
+        await call.write(question(0))
+        await until(held.entered.is_set)
+        for i in range(1, 30):
             await call.write(question(i))
-        refused = [await asyncio.wait_for(call.read(), 5) for _ in range(30 - 4 - 8)]
+        refused = [await asyncio.wait_for(call.read(), GUARD_S) for _ in range(30 - 1 - 8)]
         assert all(answer.refusal.reason == OVERLOADED for answer in refused)
         assert all("without a prediction" in answer.refusal.detail for answer in refused)
         held.go.set()
-        served = [await asyncio.wait_for(call.read(), 5) for _ in range(12)]
-        # The batch in the thread held one to four of them when the others came.
-        assert 9 <= sum(answer.HasField("distribution") for answer in served) <= 12
+        served = [await asyncio.wait_for(call.read(), GUARD_S) for _ in range(1 + 8)]
+        assert all(answer.HasField("distribution") for answer in served)
         await call.write(question(99))
-        assert (await asyncio.wait_for(call.read(), 5)).query_id == 99
+        assert (await asyncio.wait_for(call.read(), GUARD_S)).query_id == 99
         await call.done_writing()
 
 
@@ -129,7 +145,7 @@ async def test_a_broken_question_is_refused_alone() -> None:
     }
     async with serving(held, max_batch=32) as (_, channel):
         sound = [question(i) for i in range(10, 40)]
-        answers = await asyncio.wait_for(ask(channel, [*(one for one, _, _ in broken.values()), *sound]), 10)
+        answers = await asyncio.wait_for(ask(channel, [*(one for one, _, _ in broken.values()), *sound]), GUARD_S)
     for query_id, (_, reason, named) in broken.items():
         assert answers[query_id].refusal.reason == reason
         assert named in answers[query_id].refusal.detail
@@ -138,18 +154,20 @@ async def test_a_broken_question_is_refused_alone() -> None:
 
 async def test_an_asker_that_leaves_takes_its_questions_along() -> None:
     held = Held()
-    async with serving(held, max_batch=1) as (_, channel):
+    async with serving(held, max_batch=1) as (host, channel):
         stub = predictor_pb2_grpc.PredictorServiceStub(channel)
         call = stub.Predict()
-        for i in range(20):
+        await call.write(question(0, "left behind"))
+        await until(held.entered.is_set)
+        for i in range(1, 20):
             await call.write(question(i, "left behind"))
-        await asyncio.sleep(0.2)
+        await until(lambda: host.waiting == 19)
         call.cancel()
-        await asyncio.sleep(0.2)
+        await until(lambda: host.askers == 0)
         held.go.set()
-        answers = await asyncio.wait_for(ask(channel, [question(1, "mine")]), 5)
+        answers = await asyncio.wait_for(ask(channel, [question(1, "mine")]), GUARD_S)
         assert answers[1].HasField("distribution")
-    assert held.seen.count("left behind") <= 1
+    assert held.seen.count("left behind") == 1
     assert "mine" in held.seen
 
 
@@ -189,7 +207,7 @@ async def test_the_encoder_serves_hostile_and_sound_questions_together() -> None
         described = await stub.Describe(pb.PredictorServiceDescribeRequest())
         assert described.predictor == "encoder"
         assert len(described.fingerprint) == 64
-        answers = await asyncio.wait_for(ask(channel, [*questions, *later, question(7, max_tokens=1)]), 20)
+        answers = await asyncio.wait_for(ask(channel, [*questions, *later, question(7, max_tokens=1)]), GUARD_S)
     for one in (*questions, *later):
         law = from_wire(answers[one.query_id].distribution, one.max_tokens)
         assert law.source == "encoder"
@@ -206,7 +224,7 @@ async def test_a_head_of_the_wrong_hash_is_refused_at_the_start(tmp_path: Path) 
         sys.executable, "-m", "predictor_svc", "--head", str(tmp_path / "head"), "--listen", "127.0.0.1:0",
         stderr=asyncio.subprocess.PIPE, env=os.environ,
     )  # fmt: skip
-    _, said = await asyncio.wait_for(process.communicate(), 30)
+    _, said = await asyncio.wait_for(process.communicate(), GUARD_S)
     assert process.returncode == 2
     assert "its card says otherwise" in said.decode()
 
@@ -221,15 +239,18 @@ async def test_describe_health_and_draining() -> None:
         said = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
         assert said.status == health_pb2.HealthCheckResponse.SERVING
         call = stub.Predict()
-        for i in range(9):
+        await call.write(question(0))
+        await until(held.entered.is_set)
+        for i in range(1, 9):
             await call.write(question(i))
-        await asyncio.sleep(0.2)
-        draining = asyncio.create_task(host.drain(5))
-        await asyncio.sleep(0.2)
+        await until(lambda: host.waiting == 8)
+        draining = asyncio.create_task(host.drain(GUARD_S))
+        while said.status == health_pb2.HealthCheckResponse.SERVING:
+            said = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
         held.go.set()
         assert len([response async for response in call]) == 9, "what was asked is answered before the end"
         assert await call.code() == grpc.StatusCode.OK
-        await asyncio.wait_for(draining, 10)
+        await asyncio.wait_for(draining, GUARD_S)
 
 
 async def test_the_process_says_that_it_is_ready_and_ends_on_sigterm() -> None:
@@ -238,23 +259,25 @@ async def test_the_process_says_that_it_is_ready_and_ends_on_sigterm() -> None:
         stdout=asyncio.subprocess.PIPE, env=os.environ,
     )  # fmt: skip
     assert process.stdout is not None
-    line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+    line = (await asyncio.wait_for(process.stdout.readline(), GUARD_S)).decode()
     assert line.startswith("predictor ready at 127.0.0.1:")
     assert line.strip().endswith("predictor=history")
     async with make_channel(line.split()[3]) as channel:
         assert len(await ask(channel, [question(1)])) == 1
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), GUARD_S) == 0
 
 
 async def test_a_question_that_waits_too_long_is_answered_from_history() -> None:
     held = Held()
     async with serving(held, max_batch=1, answer_within_ms=100) as (_, channel):
-        answers = await asyncio.wait_for(ask(channel, [question(i) for i in range(5)]), 5)
+        answers = await asyncio.wait_for(ask(channel, [question(i) for i in range(5)]), GUARD_S)
         assert {from_wire(answer.distribution).source for answer in answers.values()} == {"history"}
         held.go.set()
-        answers = await asyncio.wait_for(ask(channel, [question(99)]), 5)
-        assert from_wire(answers[99].distribution).source == ""
+        async with asyncio.timeout(GUARD_S):  # one that is late on a busy machine is history's again
+            while from_wire((await ask(channel, [question(99)]))[99].distribution).source == "history":
+                pass
+        assert held.seen, "the predictor is asked again"
 
 
 async def test_what_was_learned_survives_a_restart_and_a_broken_file_harms_nothing(tmp_path: Path) -> None:
@@ -333,14 +356,13 @@ async def test_another_model_takes_over_without_a_pause_and_a_damaged_one_change
         card = json.loads((folder / "card.json").read_text())
         card["sha256"] = hashlib.sha256(changed).hexdigest()
         (folder / "card.json").write_text(json.dumps(card))
-        for _ in range(200):
-            now = (await stub.Describe(pb.PredictorServiceDescribeRequest())).fingerprint
-            if now != first:
-                break
-            await asyncio.sleep(0.05)
+        now = first
+        async with asyncio.timeout(GUARD_S):
+            while now == first:
+                now = (await stub.Describe(pb.PredictorServiceDescribeRequest())).fingerprint
         assert now == card["sha256"]
         answered.clear()
-        await asyncio.wait_for(answered.wait(), 10)
+        await asyncio.wait_for(answered.wait(), GUARD_S)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         assert asking.cancelled(), "no question went without its answer"
