@@ -7,20 +7,18 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from fairlead import event_loop
 from fairlead.config import Config, ConfigError, PredictorConfig, load_config
+from fairlead.process import EXIT_USAGE, stop_on_signals, with_options, work_on_signal
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from predictor_svc.predictors.base import open_predictor
 from predictor_svc.service import PredictorHost
 from predictor_svc.swapping import ModelWatch
-
-EXIT_USAGE = 2
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -44,24 +42,16 @@ def predictor(
     """
     try:
         whole = load_config(config)
-        chosen = _override(whole.predictor, listen=listen, predictor=predictor, head=head)
+        chosen = with_options(whole.predictor, listen=listen, predictor=predictor, head=head)
         event_loop.run(_serve(whole, chosen, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-predictor: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
 
 
-def _override(config: PredictorConfig, **values: Any) -> PredictorConfig:
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        return PredictorConfig.model_validate({**config.model_dump(), **given})
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
-
-
 async def _serve(whole: Config, config: PredictorConfig, drain_timeout_s: float) -> None:
     configure_logging(whole.log, "predictor")
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     opening = asyncio.ensure_future(asyncio.to_thread(open_predictor, config))
     await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
@@ -73,38 +63,10 @@ async def _serve(whole: Config, config: PredictorConfig, drain_timeout_s: float)
     event_loop.settle()
     print(f"predictor ready at {host.address} predictor={opened.name}", flush=True)
     watch = ModelWatch(config, host)
-    _reload_on_signal(watch)
+    work_on_signal(signal.SIGUSR1, watch.load)
     await stop
     await watch.stop()
     await host.drain(drain_timeout_s)
-
-
-def _reload_on_signal(watch: ModelWatch) -> None:
-    """SIGUSR1 reads the model's folder anew; what is refused changes nothing."""
-    loop = asyncio.get_running_loop()
-    loading: set[asyncio.Task[str]] = set()
-
-    def on_signal() -> None:
-        task = loop.create_task(watch.load())
-        loading.add(task)
-        task.add_done_callback(loading.discard)
-
-    loop.add_signal_handler(signal.SIGUSR1, on_signal)
-
-
-def _stop_on_signals() -> asyncio.Future[None]:
-    """Done at the first SIGTERM or Ctrl-C; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def on_signal(number: int) -> None:
-        if stop.done():
-            os._exit(128 + number)
-        stop.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    return stop
 
 
 def main() -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from fairlead import event_loop
-from fairlead.config import Config, ConfigError, SchedulerConfig, load_config
+from fairlead.config import Config, ConfigError, load_config
 from fairlead.config.tenants_file import load_tenants
 from fairlead.keys import make_missing_keys
+from fairlead.process import EXIT_FAILED, EXIT_USAGE, stop_on_signals, with_options, work_on_signal
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from scheduler_svc.host import SchedulerHost
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 NO_PREDICTOR = "none"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -54,7 +51,7 @@ def scheduler(
     Everything at once, with tenants and keys made up: fairlead up
     """
     try:
-        whole = _override(load_config(config), listen=listen, policy=policy, workers=worker, predictor=predictor)
+        whole = _with_options(load_config(config), listen=listen, policy=policy, workers=worker, predictor=predictor)
         if make_keys:
             _make_keys(whole)
         code = event_loop.run(_serve(whole, drain_timeout_s))
@@ -64,15 +61,13 @@ def scheduler(
     raise typer.Exit(code)
 
 
-def _override(config: Config, **values: Any) -> Config:
+def _with_options(config: Config, **values: Any) -> Config:
     given = {name: value for name, value in values.items() if value}
+    section = config.scheduler
     if given.get("predictor") == NO_PREDICTOR:
-        given["predictor"] = None
-    try:
-        section = SchedulerConfig.model_validate({**config.scheduler.model_dump(), **given})
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
-    return config.model_copy(update={"scheduler": section})
+        del given["predictor"]
+        section = section.model_copy(update={"predictor": None})
+    return config.model_copy(update={"scheduler": with_options(section, **given)})
 
 
 def _make_keys(config: Config) -> None:
@@ -84,11 +79,11 @@ def _make_keys(config: Config) -> None:
 
 async def _serve(config: Config, drain_timeout_s: float) -> int:
     configure_logging(config.log, "scheduler")
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     host = SchedulerHost(config)
     try:
         await host.start()
-        _reload_on_hangup(host)
+        work_on_signal(signal.SIGHUP, host.reload)
         event_loop.settle()
         print(f"scheduler ready at {host.address} policy={host.shell.core.policy.name}", flush=True)
         died = host.shell.died
@@ -101,33 +96,6 @@ async def _serve(config: Config, drain_timeout_s: float) -> int:
         return 0
     finally:
         await host.stop()
-
-
-def _reload_on_hangup(host: SchedulerHost) -> None:
-    """SIGHUP reads the tenants file again."""
-    running: set[asyncio.Task[bool]] = set()
-
-    def on_hangup() -> None:
-        task = asyncio.create_task(host.reload())
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-def _stop_on_signals() -> asyncio.Future[None]:
-    """Done at the first SIGTERM or Ctrl-C; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def on_signal(number: int) -> None:
-        if stop.done():
-            os._exit(128 + number)
-        stop.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    return stop
 
 
 def main() -> None:

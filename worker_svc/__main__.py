@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from fairlead import event_loop
 from fairlead.config import Config, ConfigError, WorkerConfig, load_config
+from fairlead.process import EXIT_FAILED, EXIT_USAGE, stop_on_signals, with_options
 from fairlead.rpc import PortTaken
 from fairlead.telemetry import configure_logging
 from worker_svc.engines.base import EngineFailed
 from worker_svc.host import WorkerHost, make_engine
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -39,7 +34,7 @@ def worker(
     """
     try:
         whole = load_config(config)
-        chosen = _override(whole.worker, listen=listen, engine=engine, model=model)
+        chosen = with_options(whole.worker, listen=listen, engine=engine, model=model)
         code = event_loop.run(_serve(whole, chosen, drain_timeout_s))
     except (ConfigError, PortTaken) as error:
         typer.echo(f"fairlead-worker: {error}", err=True)
@@ -50,17 +45,9 @@ def worker(
     raise typer.Exit(code)
 
 
-def _override(config: WorkerConfig, **values: Any) -> WorkerConfig:
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        return WorkerConfig.model_validate({**config.model_dump(), **given})
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
-
-
 async def _serve(whole: Config, config: WorkerConfig, drain_timeout_s: float) -> int:
     configure_logging(whole.log, "worker")
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     host = WorkerHost(config, make_engine(config), whole.telemetry, whole.security)
     try:
         starting = asyncio.create_task(host.start())
@@ -88,21 +75,6 @@ async def _until_stopped(host: WorkerHost, stop: asyncio.Future[None], drain_tim
         return EXIT_FAILED
     died.cancel()
     return 0
-
-
-def _stop_on_signals() -> asyncio.Future[None]:
-    """Done at the first SIGTERM or Ctrl-C; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def on_signal(number: int) -> None:
-        if stop.done():
-            os._exit(128 + number)
-        stop.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    return stop
 
 
 def main() -> None:
