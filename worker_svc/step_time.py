@@ -24,6 +24,8 @@ _SIZE = len(_UNITS)
 _SUBSETS = [kept for size in range(_SIZE, 0, -1) for kept in combinations(range(_SIZE), size)]
 _PULL = 1e-3
 _OUTLIER = 3.0
+_LEAST_EXPECTED = 0.1
+"""Of a step's time: what is expected counts as no less, or a model far too low would give a weight without bound."""
 _LARGEST_MS = 600_000.0
 _SMALLEST_MS = 1e-3
 
@@ -75,12 +77,16 @@ class StepTimeFit:
         self._error_weight = 0.98 * self._error_weight + 1.0
 
     def _weight(self, step_ms: float, expected_ms: float) -> float:
-        """Relative errors count, so 1 / time²; far outliers pull with bounded force (Huber)."""
-        scale_ms = max(min(step_ms, 10 * expected_ms), _SMALLEST_MS)
-        weight = 1.0 / (scale_ms * scale_ms)
+        """Relative errors count, so 1 / time²; far outliers pull with bounded force (Huber).
+
+        The time is the expected one: by the measured one a step that happened to be short would weigh more than one
+        that happened to be long, and the fit would lie below the mean by about twice the variance of their noise.
+        """
         usual = self.relative_error
         if usual is None:
-            return weight
+            return 1.0 / (step_ms * step_ms)
+        scale_ms = max(expected_ms, _LEAST_EXPECTED * step_ms)
+        weight = 1.0 / (scale_ms * scale_ms)
         bound_ms = _OUTLIER * max(usual, 0.05) * max(expected_ms, _SMALLEST_MS)
         residual_ms = abs(step_ms - expected_ms)
         return weight if residual_ms <= bound_ms else weight * bound_ms / residual_ms

@@ -43,6 +43,24 @@ def test_recovers_the_coefficients_under_noise(true: StepModel, seed: int) -> No
     assert fit.relative_error is not None and 0.04 < fit.relative_error < 0.15
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_predicts_the_mean_of_noisy_steps_not_the_usual_one(noise: float, seed: int) -> None:
+    """Log-normal noise of mean 1: what the steps of a while are said to take is what they took together."""
+    rng, fit = random.Random(seed), StepTimeFit()
+    took_ms = told_ms = 0.0
+    for step in range(6000):
+        prefill = rng.choice([0, 0, 0, rng.randrange(2048)])
+        decodes = rng.randrange(1, 64)
+        shape = prefill, decodes, decodes * rng.randrange(50, 2000)
+        step_ms = A100.step_ms(*shape) * rng.lognormvariate(-noise * noise / 2, noise)
+        if step >= 2000:
+            took_ms += step_ms
+            told_ms += fit.model().step_ms(*shape)
+        fit.observe(*shape, step_ms)
+    assert told_ms == pytest.approx(took_ms, rel=0.04), f"noise {noise}, seed {seed}: {fit.model()}"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_outliers_pull_little(seed: int) -> None:
     rng, fit = random.Random(seed), StepTimeFit()
