@@ -1,6 +1,6 @@
 """Named machines to simulate, each with its source. A profile can also be a file that `bench.step_profile` wrote.
 
-There is none here without a source that can be checked, and none yet that was measured on a GPU.
+There is none here without a source that can be checked, and none yet that we measured on a GPU ourselves.
 """
 
 from __future__ import annotations
@@ -57,6 +57,16 @@ PROFILES = {
             StepModel(6.0, 0.035, 0.03, 0.00005),
             seats=256,
             kv_tokens=400_000,
+        ),
+        Profile(
+            "h100x8-llama2-70b",
+            "eight H100 of 80 GB, Llama 2 70B in 16 bits, tensor parallel: slow steps, much KV cache",
+            "fitted to the published measurements of Splitwise (Patel et al., ISCA 2024): github.com/Mutinifni/"
+            "splitwise-sim, data/perf_model.csv at 3780880, medians of llama2-70b on h100-80gb, tensor_parallel 8, up "
+            "to 2,048 prompt tokens; within 5 % from 512 prompt tokens on, too low for short prompts alone (128 tokens "
+            "36 ms, measured 58). KV cache computed: (0.9 * 640 GB - 138 GB of weights) / 320 KiB a token",
+            StepModel(29.38, 0.0492, 0.171, 0.000252),
+            kv_tokens=1_300_000,
         ),
     )
 }

@@ -20,6 +20,21 @@ def test_every_profile_has_a_source_and_the_default_is_the_simulators() -> None:
     assert (design.step_model, design.seats, design.kv_tokens) == (StepModel(6.0, 0.045, 0.05, 0.00025), 64, 120_000)
 
 
+SPLITWISE_H100X8 = {
+    (512, 0, 0): 53.39, (1024, 0, 0): 77.91, (2048, 0, 0): 136.8,
+    (0, 1, 576): 29.76, (0, 1, 4160): 30.56, (0, 1, 8256): 31.42, (0, 2, 1152): 30.26, (0, 4, 2304): 31.79,
+    (0, 8, 4608): 32.50, (0, 16, 9216): 34.17, (0, 32, 18_432): 38.62, (0, 64, 36_864): 50.16,
+}  # fmt: skip
+"""(prefill, decodes, context) to the median time in ms of Splitwise's data/perf_model.csv: llama2-70b, h100-80gb,
+tensor_parallel 8. The context of a decode is the prompt and half of the 128 tokens that were made."""
+
+
+def test_the_profile_of_public_figures_is_near_them() -> None:
+    model = find_profile("h100x8-llama2-70b").step_model
+    for work, measured_ms in SPLITWISE_H100X8.items():
+        assert model.step_ms(*work) == pytest.approx(measured_ms, rel=0.05), work
+
+
 def test_a_profile_is_written_and_read_again(tmp_path: Path) -> None:
     profile = Profile("mine", "a machine", "measured", StepModel(1.5, 0.02, 0.1, 0.0), 8, 4096, 512, 32)
     path = tmp_path / "mine.json"
