@@ -146,7 +146,7 @@ def _jct(row: Row | None) -> float:
 
 
 def figures(bench: Bench, policy: str = "slo") -> dict[str, float]:
-    """Every figure but the goodputs."""
+    """Every figure but the goodputs; those without a target say where the others come from, and the bound."""
     points = {load: bench.at(policy, load) for load in LOADS}
     alone = {load: bench.at("ls_alone", load) for load in LOADS}
     fcfs = {load: bench.at("fcfs", load) for load in LOADS}
@@ -161,6 +161,13 @@ def figures(bench: Bench, policy: str = "slo") -> dict[str, float]:
         found[name] = _jct(bench.at("gittins", load).all) / _jct(fcfs[load].all)
     found["throughput"] = min(points[load].all.tokens_per_s / fcfs[load].all.tokens_per_s for load in LOADS)
     found["low_load"] = _jct(points[0.7].all) / _jct(fcfs[0.7].all)
+    for load in LOADS:
+        found[f"LS p99 TTFT over LS alone, load {load:g}"] = _ttft(points[load].ls) / _ttft(alone[load].ls)
+        found[f"LS attainment, load {load:g}"] = _attainment(points[load].ls)
+    for load in LOADS[1:]:
+        found[f"mean JCT of all over fcfs, srpt with true lengths, load {load:g}"] = _jct(
+            bench.at("srpt", load).all
+        ) / _jct(fcfs[load].all)
     return found
 
 
