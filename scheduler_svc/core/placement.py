@@ -115,7 +115,7 @@ class Gate:
 
         The caller asks only where BE keeps one.
         """
-        if worker.first_in_share() <= (band, oldest.arrival_ms) or not _takes(worker):
+        if worker.first_in_share <= (band, oldest.arrival_ms) or not _takes(worker):
             return False
         return worker.placed < worker.up.slots and _could_hold(worker, oldest)
 

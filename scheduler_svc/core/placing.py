@@ -45,10 +45,14 @@ class Round:
     def share(self) -> None:
         """Lets the BE job that goes first into each worker that holds none which goes before it (I6)."""
         oldest = self.backlog.oldest_best_effort()
+        band = self.fair.band_of(oldest) if oldest is not None else 0.0
         for worker in self.workers:
-            if oldest is not None and self.gate.has_share_room(worker, oldest, self.fair.band_of(oldest)):
+            if oldest is None:
+                return
+            if self.gate.has_share_room(worker, oldest, band):
                 self.assign(oldest, worker)
                 oldest = self.backlog.oldest_best_effort()
+                band = self.fair.band_of(oldest) if oldest is not None else 0.0
 
     def longest_first(self) -> None:
         """Whom the order lets in at once goes in by work, longest first; who they are is still the order's."""
@@ -66,18 +70,20 @@ class Round:
     def in_order(self) -> None:
         """Stage by stage, that is, by band and tier: the first of a stage that finds room, until none does."""
         stage: Stage | None = None
+        widest = self.gate.widest(self.workers)
         while True:
             candidates = list(islice(self.backlog.best_first(stage), MEMORY_TRIES))
             if not candidates:
                 return
             stage = self.backlog.stage_of(candidates[0])
             lane = CLASS_BAND if stage[0] >= CLASS_BAND else 0.0
-            widest = self.gate.widest(self.workers)
             if stage[0] > self._last_band[lane] or self._closed(lane, self.backlog.rank_of(candidates[0]), widest):
                 if lane or not self.fair.rules.apart:
                     return
                 stage = (CLASS_BAND, -math.inf)
-            elif not self._place_one(candidates, stage, lane, widest):
+            elif self._place_one(candidates, stage, lane, widest):
+                widest = self.gate.widest(self.workers)
+            else:
                 stage = (stage[0], stage[1] + 1.0)
 
     def _closed(self, lane: float, best: Key, widest: tuple[Key, Key]) -> bool:

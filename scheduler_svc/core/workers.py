@@ -20,6 +20,7 @@ Ranked = tuple[Key, int]
 
 NEVER = (-math.inf, -math.inf, -math.inf)
 ALWAYS = (math.inf, math.inf, math.inf)
+NOBODY = (math.inf, math.inf)
 
 
 def _no_order() -> SortedList[Ranked]:
@@ -42,6 +43,7 @@ class WorkerView:
         relative_error: of its step-time model; None while it has told none.
         tally: sums over `jobs`.
         peak: predicted memory of `jobs`; None: to be reckoned again.
+        first_in_share: (band, arrival) of the BE job here that the BE share serves first; infinite where there is none.
         entry: below which keys an LS and a BE job would find room (`placement.py`); None: to be looked at again.
         rules_sent, order_sent: what it was last told.
         next_rank: behind every rank that it knows.
@@ -55,6 +57,7 @@ class WorkerView:
     tally: Tally = field(default_factory=Tally)
     peak: Peak | None = None
     entry: tuple[Key, Key] | None = None
+    first_in_share: tuple[float, float] = NOBODY
     jobs: dict[int, Job] = field(default_factory=dict[int, Job])
     order: SortedList[Ranked] = field(default_factory=_no_order)
     leaving: set[int] = field(default_factory=set[int])
@@ -104,15 +107,12 @@ class WorkerView:
         """How many stand before a job that is placed here."""
         return self.order.bisect_left((self._keys[job.job_id], job.job_id))
 
-    def first_in_share(self) -> tuple[float, float]:
-        """(band, arrival) of the BE job here that the BE share serves first; infinite where there is none."""
-        return self._best_effort[0][:2] if self._best_effort else (math.inf, math.inf)
-
     def _stand(self, job: Job, band: float) -> None:
         key = self._keys[job.job_id] = (band, *job.key)
         self.order.add((key, job.job_id))
         if not job.spec.latency_sensitive:
             self._best_effort.add((band, job.arrival_ms, job.job_id))
+            self.first_in_share = self._best_effort[0][:2]
         self.entry = None
 
     def _stand_no_more(self, job: Job) -> float:
@@ -120,6 +120,7 @@ class WorkerView:
         self.order.remove((key, job.job_id))
         if not job.spec.latency_sensitive:
             self._best_effort.remove((key[0], job.arrival_ms, job.job_id))
+            self.first_in_share = self._best_effort[0][:2] if self._best_effort else NOBODY
         self.entry = None
         return key[0]
 
