@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias, Unpack
 
@@ -182,7 +183,7 @@ class AsyncClient:
                         async for event in events:
                             yield event
                 except NotFound as error:
-                    if progress.accepted is None:
+                    if not progress.can_ask_again:
                         raise
                     opening = progress.after_forgotten(error, self._retry)
                 except BREAKS_STREAM as error:
@@ -199,7 +200,7 @@ class AsyncClient:
 
     async def _stream(self, progress: Progress, opening: Opening, deadline: Deadline) -> AsyncGenerator[Event, None]:
         """The events of one stream; raises `Broken` where it ends without `Finished`."""
-        call, response = await self._open(opening, deadline, progress.trace)
+        call, response = await self._open(opening, deadline, progress)
         response: Any
         try:
             while response is not aio.EOF:
@@ -215,16 +216,16 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def _open(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
+    async def _open(self, opening: Opening, deadline: Deadline, progress: Progress) -> tuple[_Call, Any]:
         """A call and its first event; tries again within the bounds of `Retry`."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._retry.attempts) | deadline,
             wait=self._retry.delays(),
-            retry=retry_if_exception(self._retry.worth),
+            retry=retry_if_exception(partial(self._retry.worth, accepted=progress.accepted is not None)),
             sleep=self._sleep,
             reraise=True,
         )
-        return await retrying(self._open_once, opening, deadline, trace)
+        return await retrying(self._open_once, opening, deadline, progress.trace)
 
     async def _open_once(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         timeout_s = deadline.left_s()

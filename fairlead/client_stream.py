@@ -27,7 +27,8 @@ class Retry:
     Attributes:
         attempts: calls made in all before a refusal is passed on; 1 is no retry.
         first_delay_s: wait before the second attempt where the server names none; doubles with each.
-        max_delay_s: longest wait; a refusal that asks for more is passed on at once.
+        max_delay_s: longest wait; a refusal that asks for more is passed on at once, unless the request had been
+            accepted and is sent again to another scheduler.
         reattach_attempts: times that a broken stream is taken up again without one new token.
         seed: of the jitter; None: random.
     """
@@ -38,12 +39,12 @@ class Retry:
     reattach_attempts: int = 5
     seed: int | None = None
 
-    def worth(self, error: BaseException) -> bool:
-        """Whether a refusal before acceptance may pass by itself, soon."""
+    def worth(self, error: BaseException, *, accepted: bool = False) -> bool:
+        """Whether a refusal may pass by itself, soon; `accepted`: the request had been, by a scheduler that is lost."""
         if not isinstance(error, FairleadError):
             return False
         told = error.retry_after_ms
-        if told is not None and told / 1000 > self.max_delay_s:
+        if told is not None and told / 1000 > self.max_delay_s and not accepted:
             return False
         # RESOURCE_EXHAUSTED without RetryInfo is a message beyond the transport's bound: it will not pass.
         return error.code == grpc.StatusCode.UNAVAILABLE or (
@@ -115,6 +116,11 @@ class Progress:
     def request_id(self) -> str:
         """The id under which the request can be attached to or cancelled."""
         return self.request.request_id
+
+    @property
+    def can_ask_again(self) -> bool:
+        """Whether a request that the scheduler does not know can be sent to it: accepted once, and asked for here."""
+        return self.accepted is not None and self.request.WhichOneof("input") is not None
 
     def take(self, response: Response) -> Event | None:
         """The event that the caller is to see, or None for a repeat.

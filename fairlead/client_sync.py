@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias, Unpack
 
@@ -166,7 +167,7 @@ class Client:
                 try:
                     yield from self._stream(progress, opening, deadline)
                 except NotFound as error:
-                    if progress.accepted is None:
+                    if not progress.can_ask_again:
                         raise
                     opening = progress.after_forgotten(error, self._retry)
                 except BREAKS_STREAM as error:
@@ -183,7 +184,7 @@ class Client:
 
     def _stream(self, progress: Progress, opening: Opening, deadline: Deadline) -> Generator[Event, None, None]:
         """The events of one stream; raises `Broken` where it ends without `Finished`."""
-        call, response = self._open(opening, deadline, progress.trace)
+        call, response = self._open(opening, deadline, progress)
         try:
             while response is not None:
                 event = progress.take(response)
@@ -198,16 +199,16 @@ class Client:
         finally:
             call.cancel()
 
-    def _open(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
+    def _open(self, opening: Opening, deadline: Deadline, progress: Progress) -> tuple[_Call, Any]:
         """A call and its first event; tries again within the bounds of `Retry`."""
         retrying = Retrying(
             stop=stop_after_attempt(self._retry.attempts) | deadline,
             wait=self._retry.delays(),
-            retry=retry_if_exception(self._retry.worth),
+            retry=retry_if_exception(partial(self._retry.worth, accepted=progress.accepted is not None)),
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._open_once, opening, deadline, trace)
+        return retrying(self._open_once, opening, deadline, progress.trace)
 
     def _open_once(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         timeout_s = deadline.left_s()

@@ -67,7 +67,8 @@ class Feasibility:
         if not workers:
             return None
         impossible = _never_fits(spec, workers)
-        if impossible is not None:
+        if impossible is not None or spec.received_tokens:
+            # One whose answer is begun was accepted, by a scheduler that is lost: it is not refused in mid-answer.
             return impossible
         if self._dispatcher.settings.admission == "guards":
             return self._late_first_token(spec, workers, now_ms) if spec.latency_sensitive else None

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.fault.world import Result, run_seed
+from tests.fault.world import Result, kind_of, run_seed
 
 EVERY_TWICE = 100
 """Of so many seeds one is run twice: its decisions and tokens must be the same, byte for byte (I9)."""
@@ -51,7 +51,8 @@ def main() -> int:
     faults: Counter[str] = Counter()
     hit: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    tokens = count = 0
+    kinds: Counter[str] = Counter()
+    tokens = count = waits_kept = 0
     virtual_s = 0.0
     # Ctrl-C ends it with what there is so far.
     with contextlib.suppress(KeyboardInterrupt), Progress(console=console, transient=True) as progress:
@@ -61,6 +62,10 @@ def main() -> int:
             count += 1
             virtual_s += result.virtual_s
             tokens += result.tokens
+            waits_kept += result.waits_kept
+            kinds[kind_of(result.seed)] += 1
+            if options.progress_every and count % options.progress_every == 0:
+                print(f"{count} seeds in {time.monotonic() - began_s:.0f} s", flush=True)
             outcomes.update(result.outcomes)
             if result.broken:
                 broken.append(result)
@@ -76,11 +81,14 @@ def main() -> int:
         f"{count} seeds, {sum(outcomes.values())} requests, {tokens} tokens, {virtual_s / 3600:.1f} virtual hours "
         f"in {took_s:.0f} s; {len(broken)} seeds broke something"
     )
+    print("worlds: " + ", ".join(f"{number} {name}" for name, number in kinds.most_common()))
+    print(f"BE requests that began within the wait that they were promised: {waits_kept}")
     print("outcomes: " + ", ".join(f"{name} {number}" for name, number in outcomes.most_common()))
     if options.json:
         figures = {
             "seeds": count, "broken": sorted(result.seed for result in broken), "faults": dict(faults),
-            "outcomes": dict(outcomes), "tokens": tokens, "virtual_s": virtual_s, "took_s": took_s,
+            "outcomes": dict(outcomes), "worlds": dict(kinds), "waits_kept": waits_kept, "tokens": tokens,
+            "virtual_s": virtual_s, "took_s": took_s,
         }  # fmt: skip
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -94,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="this seed alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--most-broken", type=int, default=1, help="stop after so many seeds that broke something")
+    parser.add_argument("--progress-every", type=int, default=0, help="a line after so many seeds; 0: none")
     parser.add_argument("--json", type=Path, help="write the figures there")
     return parser.parse_args()
 

@@ -28,6 +28,15 @@ MEDIAN_TOKENS = 24
 PATIENT = {"attempts": 500, "first_delay_s": 0.05, "max_delay_s": 1.0, "reattach_attempts": 500}
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What the requests of a crowd have in common; the rest of each is random."""
+
+    tenant: str
+    service_class: str
+    max_tokens: int
+
+
 @dataclass
 class Asked:
     """One request and what became of it.
@@ -93,8 +102,8 @@ class Clients:
             for name in ("alice", "bob")
         }  # fmt: skip
 
-    def make(self) -> Asked:
-        """A request of a random kind."""
+    def make(self, wish: Wish | None = None) -> Asked:
+        """A request of a random kind, but for what is wished."""
         rng = self._rng
         tenant = rng.choice(("alice", "bob"))
         options: dict[str, Any] = {
@@ -107,11 +116,15 @@ class Clients:
         for name, value in kinds.items():
             if rng.random() < 0.12:
                 options[name] = value
+        if wish is not None:
+            tenant = wish.tenant
+            options |= {"service_class": wish.service_class, "max_tokens": wish.max_tokens}
         options["max_tokens"] = max(options["max_tokens"], options.get("min_tokens", 1))
         if rng.random() < 0.15:
             options["timeout_s"] = rng.uniform(0.1, 6.0)
         index = len(self.asked)
-        prompt = " ".join(rng.choice(words.WORDS) for _ in range(rng.choice((1, 3, 10, 40, 150))))
+        lengths = (1, 3, 10, 40, 150) if wish is None else (1, 3)
+        prompt = " ".join(rng.choice(words.WORDS) for _ in range(rng.choice(lengths)))
         asked = Asked(f"r{index}", tenant, prompt, rng.choice(HABITS), options)
         options["request_id"] = asked.request_id
         self.asked.append(asked)

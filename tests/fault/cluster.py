@@ -101,6 +101,7 @@ class Cluster:
         policy: of the scheduler.
         mood: of the predictor; see `BadPredictor`.
         watch: called with each scheduler that has started.
+        scheduler: settings of it that differ.
 
     Attributes:
         broken: handlers that raised what is no refusal.
@@ -116,6 +117,7 @@ class Cluster:
         policy: str,
         mood: str,
         watch: Callable[[SchedulerHost], None],
+        scheduler: dict[str, Any],
     ) -> None:
         self.loop = loop
         self.rng = random.Random(f"cluster {seed}")
@@ -128,6 +130,7 @@ class Cluster:
         self._folder = folder
         self._policy = policy
         self._watch = watch
+        self._scheduler = scheduler
         self._names = [f"w{index}" for index in range(workers)]
         self._sizes = {name: self._size() for name in self._names}
         for name in (SCHEDULER, SECOND, PREDICTOR, *self._names):
@@ -239,6 +242,8 @@ class Cluster:
             max_queued_per_tenant=40,
             predict_timeout_ms=300.0,
             max_buffered_tokens=400,
+            fair_bound_tokens=50,
+            **self._scheduler,
         )
         config = Config(scheduler=section, defaults=ClassDefaults(), tenants=TENANTS)
         host = SchedulerHost(config, patience=PATIENCE, clock_ms=self.loop.now_ms)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from google.protobuf import field_mask_pb2
 from grpc import aio
 
 from fairlead.v1 import admin_pb2, admin_pb2_grpc, tenants_pb2
-from scheduler_svc.core.policies import BUILT_IN
 from tests.fault.bad_predictor import MOODS
 from tests.fault.cluster import PREDICTOR, SCHEDULER, SECOND, Cluster, until
 from tests.fault.virtual_time import Node
@@ -31,21 +30,25 @@ class Faults:
         cluster: the world.
         client: the process of the clients.
         rng: of everything here.
+        policies: that may be asked for.
 
     Attributes:
         counts: faults so far, by name.
+        lasting: so many have begun and are not over.
         operator_ends: a drain with a time limit has been asked for.
         client_links: a link to the clients was among them.
     """
 
-    def __init__(self, cluster: Cluster, client: Node, rng: random.Random) -> None:
+    def __init__(self, cluster: Cluster, client: Node, rng: random.Random, policies: Sequence[str]) -> None:
         self.counts: Counter[str] = Counter()
+        self.lasting = 0
         self.operator_ends = False
         self.client_links = False
         self.wall_clock_jump_s = 0.0
         self._cluster = cluster
         self._client = client
         self._rng = rng
+        self._policies = policies
         self._cuts: list[tuple[str, str]] = []
         self._kinds: dict[str, tuple[int, Fault]] = {
             "worker killed": (6, self._worker_killed),
@@ -80,7 +83,9 @@ class Faults:
         names = list(self._kinds)
         (name,) = self._rng.choices(names, [self._kinds[name][0] for name in names])
         self.counts[name] += 1
+        self.lasting += 1
         await self._kinds[name][1]()
+        self.lasting -= 1
 
     async def put_right(self) -> None:
         """Ends every fault that still lasts: all that should run runs, and nothing is cut."""
@@ -232,7 +237,7 @@ class Faults:
         self.wall_clock_jump_s += self._rng.choice((-86_400.0, -1.0, 3_600.0, 1e9))
 
     async def _policy_changed(self) -> None:
-        request = admin_pb2.SetPolicyRequest(policy=self._rng.choice(sorted(BUILT_IN)))
+        request = admin_pb2.SetPolicyRequest(policy=self._rng.choice(self._policies))
         await self._as_operator("SetPolicy", request)
 
     async def _tenant_changed(self) -> None:

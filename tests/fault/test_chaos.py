@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import structlog
 
+from scheduler_svc.core.fairness import FairShares
+from scheduler_svc.core.placing import Round
 from scheduler_svc.executions import Executions
 from scheduler_svc.outbox import Outbox
-from tests.fault.world import run_seed
+from tests.fault.world import kind_of, run_seed
+from worker_svc.step_filler import Filler
 
 SEEDS = 20
+FLOODED, CROWDED = 124, 199
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +72,20 @@ def test_tokens_that_come_twice_are_found_out(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Executions, "_advance", twice)
     assert any("I2" in what for what in run_seed(0).broken)
+
+
+def test_waits_and_shares_hold_where_requests_press(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I6 under a flood, I7 in a crowd; and the harness can fail: without BE's seat, and without bands of fairness."""
+    assert (kind_of(FLOODED), kind_of(CROWDED)) == ("flooded", "crowded")
+    for seed in (FLOODED, CROWDED):
+        result = run_seed(seed)
+        assert not result.broken, f"python -m tests.fault.chaos --seed {seed}: {result.broken[:3]}"
+        assert result.waits_kept > 0
+    with monkeypatch.context() as broken:
+        broken.setattr(Filler, "_give_share", lambda *_: None)
+        broken.setattr(Round, "share", lambda _: None)
+        assert any("I6" in what for what in run_seed(FLOODED).broken)
+    with monkeypatch.context() as broken:
+        broken.setattr(FairShares, "band", lambda *_: 0.0)
+        broken.setattr(FairShares, "band_of", lambda *_: 0.0)
+        assert any("I7" in what for what in run_seed(CROWDED).broken)

@@ -18,15 +18,31 @@ from unittest import mock
 from fairlead.client import FairleadError
 from scheduler_svc.core.policies import BUILT_IN
 from tests.fault.bad_predictor import MOODS
-from tests.fault.clients import Clients, what_is_wrong
+from tests.fault.clients import Clients, Wish, what_is_wrong
 from tests.fault.cluster import SCHEDULER, Cluster, until
 from tests.fault.faults import CLIENT, Faults
 from tests.fault.invariants import SchedulerWatch, check_kv, engines_watched
+from tests.fault.promises import ShareWatch, WaitWatch
 from tests.fault.virtual_time import Node, NothingLeft, VirtualLoop
 
 ENDS_WITHIN_S = 600.0
 """Virtual seconds from when everything is put right until every request must have its outcome."""
 LETS_GO_WITHIN_S = 60.0
+PRESSED_S = {"crowded": 15.0, "flooded": 40.0}
+"""Virtual seconds for which a crowd or a flood goes on after everything is put right."""
+FLOODED = {"overload": "queue", "be_share": 0.3}
+"""LS is not refused, so that it takes all that it can; BE is promised a wait that such a run outlasts."""
+PROMISING = ("slo",)
+"""Policies that keep fair shares, and a share for BE, unless told not to."""
+
+
+def kind_of(seed: int) -> str:
+    """What the clients of a seed are like.
+
+    "mixed": some twenty requests. "crowded": two tenants have requests of both classes waiting all the time (I7).
+    "flooded": one tenant's LS requests take all seats, another's BE requests come one at a time (I6).
+    """
+    return {124: "flooded", 199: "crowded"}.get(seed % 200, "mixed")
 
 
 @dataclass
@@ -39,6 +55,7 @@ class Result:
         outcomes: requests by outcome, or by the error that their clients got.
         tokens: received by clients.
         virtual_s: length of the run.
+        waits_kept: BE requests that began within the wait that they were promised (I6).
         digest: of every decision and every client's tokens (I9).
     """
 
@@ -48,6 +65,7 @@ class Result:
     outcomes: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     virtual_s: float = 0.0
+    waits_kept: int = 0
     digest: str = ""
 
 
@@ -80,18 +98,23 @@ class _World:
         self._result = result
         self._log: list[str] = []
         self._loop = VirtualLoop()
+        self._kind = kind_of(seed)
+        self._waits: list[WaitWatch] = []
         rng = self._rng
+        policies = sorted(BUILT_IN) if self._kind == "mixed" else PROMISING
         self._cluster = Cluster(
             self._loop,
             seed,
             folder,
-            workers=rng.randint(1, 3),
-            policy=rng.choice(("slo", "slo", *sorted(BUILT_IN))),
+            workers=rng.randint(1, 3) if self._kind == "mixed" else 1,
+            policy=rng.choice(("slo", "slo", *policies)),
             mood=rng.choice(MOODS),
             watch=self._watch,
+            scheduler=FLOODED if self._kind == "flooded" else {},
         )
         self._client = Node(CLIENT)
-        self._faults = Faults(self._cluster, self._client, random.Random(f"faults {seed}"))
+        self._put_right = asyncio.Event()
+        self._faults = Faults(self._cluster, self._client, random.Random(f"faults {seed}"), policies)
 
     def run(self, requests: int, fault_count: int) -> None:
         result, loop = self._result, self._loop
@@ -110,17 +133,21 @@ class _World:
         result.broken += self._cluster.broken
         result.faults = self._faults.counts
         result.virtual_s = loop.now_s - began_s
+        result.waits_kept = sum(watch.kept for watch in self._waits)
         result.digest = hashlib.sha256("\n".join(self._log).encode()).hexdigest()
 
     async def _main(self, requests: int, fault_count: int) -> None:
         rng, faults = self._rng, self._faults
-        clients = Clients(self._cluster.address(SCHEDULER), random.Random(f"clients {self._result.seed}"))
+        self._clients = clients = Clients(
+            self._cluster.address(SCHEDULER), random.Random(f"clients {self._result.seed}")
+        )
         self._cluster.start_all()
         await asyncio.sleep(rng.uniform(0.0, 1.0))
-        asking = asyncio.create_task(self._ask(clients, requests))
+        asking = asyncio.create_task(self._ask(clients, requests) if self._kind == "mixed" else self._press(clients))
         going_wrong = [asyncio.create_task(self._go_wrong(faults)) for _ in range(fault_count)]
         await asyncio.gather(*going_wrong)
         await faults.put_right()
+        self._put_right.set()
         following = await asking
         ended = await until(lambda: all(task.done() for task in following), ENDS_WITHIN_S, every_s=0.2)
         for asked in clients.asked:
@@ -137,6 +164,26 @@ class _World:
         for _ in range(rng.randint(max(1, requests // 2), requests * 3 // 2)):
             await asyncio.sleep(rng.expovariate(8.0))
             tasks.append(asyncio.create_task(clients.follow(clients.make())))
+        return tasks
+
+    async def _press(self, clients: Clients) -> list[asyncio.Task[None]]:
+        """As many as always wait ask again and again, until some time after everything is put right."""
+        if self._kind == "crowded":
+            # Who asks for little would have everything where the policy alone decides.
+            askers = [(Wish("alice", name, 2), 20) for name in ("ls", "be")]
+            askers += [(Wish("bob", name, 12), 20) for name in ("ls", "be")]
+        else:
+            askers = [(Wish("alice", "ls", 20), 14), (Wish("bob", "be", 10), 2)]
+        over = asyncio.Event()
+
+        async def again(wish: Wish) -> None:
+            while not over.is_set():
+                await clients.follow(clients.make(wish))
+
+        tasks = [asyncio.create_task(again(wish)) for wish, count in askers for _ in range(count)]
+        await self._put_right.wait()
+        await asyncio.sleep(PRESSED_S[self._kind])
+        over.set()
         return tasks
 
     async def _go_wrong(self, faults: Faults) -> None:
@@ -200,7 +247,13 @@ class _World:
         return kept
 
     def _watch(self, host: Any) -> None:
-        host.shell.witnesses.insert(0, SchedulerWatch(host, self._log, self._report))
+        waits = WaitWatch(host, lambda: self._faults.lasting > 0, self._report)
+        shares = ShareWatch(host, self._whole_tokens, self._report)
+        self._waits.append(waits)
+        host.shell.witnesses[:0] = [SchedulerWatch(host, self._log, self._report), waits, shares]
+
+    def _whole_tokens(self, request_id: str) -> int:
+        return self._clients.asked[int(request_id.removeprefix("r"))].whole_tokens()
 
     def _report(self, what: str) -> None:
         broken = self._result.broken

@@ -174,6 +174,27 @@ async def test_forgotten_request_without_token_ids_is_lost_only_after_text_came(
         assert tokens(await collect(client.generate("hello"))) == [0, 1]
 
 
+async def test_a_request_that_was_accepted_waits_as_told_when_another_scheduler_has_no_room_yet() -> None:
+    gone = Refusal(CODE.NOT_FOUND, "no such request")
+    busy = Refusal(CODE.RESOURCE_EXHAUSTED, "out of reach", retry_after_ms=20_000)
+    servicer = Scripted(
+        Stream([], "drop"), Stream([], gone, accept=False), Stream([], busy, accept=False), Stream([(0, 2)])
+    )
+    async with connected(servicer) as (client, waits):
+        assert tokens(await collect(client.generate("hello"))) == [0, 1]
+    assert len(waits) == 1
+    assert waits[0] >= 20.0, "longer than `max_delay_s`"
+
+
+async def test_a_request_that_was_only_attached_to_and_is_forgotten_is_not_sent_again_without_its_content() -> None:
+    gone = Refusal(CODE.NOT_FOUND, "no such request")
+    servicer = Scripted(Stream([(0, 2)], "drop"), Stream([], gone, accept=False))
+    async with connected(servicer) as (client, _):
+        with pytest.raises(NotFound):
+            await collect(client.attach("earlier"))
+    assert len(servicer.calls) == 2
+
+
 async def test_refusal_before_acceptance_waits_as_told_then_succeeds() -> None:
     busy = Refusal(CODE.RESOURCE_EXHAUSTED, "queue full", quota=("tenant:t", "queued requests"), retry_after_ms=1500)
     servicer = Scripted(*[Stream([], busy, accept=False) for _ in range(2)], Stream([(0, 1)]))

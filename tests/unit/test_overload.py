@@ -53,6 +53,14 @@ def test_who_would_slow_everybody_below_the_pace_is_refused_with_a_delay() -> No
     assert refused(core_with(overload="queue"), arrived(99, prompt=1)) is None
 
 
+def test_an_answer_that_a_lost_scheduler_began_is_not_refused_in_the_middle() -> None:
+    core = core_with()
+    fill(core, 40, prompt=1)
+    assert refused(core, arrived(99, prompt=1)) is RefusalReason.TPOT_OUT_OF_REACH
+    assert refused(core, arrived(99, prompt=1, received_tokens=1)) is None
+    assert refused(core, arrived(99, prompt=20_000, received_tokens=1)) is RefusalReason.NEVER_FITS
+
+
 def test_memory_that_latency_sensitive_requests_fill_is_not_promised_twice() -> None:
     core = core_with(worker=replace(WORKER, kv_blocks=100, cost=StepModel(1.0, 0.001, 0.001, 0.0)))
     fill(core, 6, prompt=200)  # 1600 tokens; each holds 200 and half of 100
