@@ -53,13 +53,13 @@ class Record:
         told: the predictions that are scored, by tokens out.
         history: quantiles of log tokens by `history` when first asked, [len(LEVELS)].
         prompt: its text, "" where no predictor learns from it.
-        done: its outcome has come.
+        keys: under which it is kept: of its prompt, and of each law.
     """
 
     history: Array
     prompt: str
     told: list[Told] = field(default_factory=list)
-    done: bool = False
+    keys: set[bytes] = field(default_factory=set[bytes])
 
 
 class Pending:
@@ -70,12 +70,11 @@ class Pending:
         self._by_prompt: OrderedDict[bytes, Record] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._by_law)
+        return max(len(self._by_law), len(self._by_prompt))
 
     def continued(self, question: Question) -> Record | None:
         """The record of the answer that a later question is about; None where it is not known."""
-        found = self._by_prompt.get(_prompt_key(question)) if question.generated_tokens else None
-        return None if found is None or found.done else found
+        return self._by_prompt.get(_prompt_key(question)) if question.generated_tokens else None
 
     def add(self, question: Question, record: Record, told: Told, law: LengthDistribution) -> None:
         """A law was told."""
@@ -89,6 +88,7 @@ class Pending:
         prompt = _prompt_key(question)
         self._by_prompt[prompt] = record
         self._by_prompt.move_to_end(prompt)
+        record.keys |= {key, prompt}
         for kept in (self._by_law, self._by_prompt):
             if len(kept) > MAX_TOLD:
                 kept.popitem(last=False)
@@ -97,16 +97,26 @@ class Pending:
         """The record of an answer that ended, once; None where it is not known (a restart, another replica)."""
         if observed.predicted is None:
             return None
-        key = _law_key(observed.model, observed.tenant, observed.predicted)
-        equal = self._by_law.get(key)
-        while equal:
-            record = equal.popleft()
-            if not equal:
+        equal = self._by_law.get(_law_key(observed.model, observed.tenant, observed.predicted))
+        if not equal:
+            return None
+        record = equal[0]
+        self._forget(record)
+        return record
+
+    def _forget(self, record: Record) -> None:
+        """It is kept no longer: what has ended takes no memory, however few others come."""
+        for key in record.keys:
+            if self._by_prompt.get(key) is record:
+                del self._by_prompt[key]
+            equal = self._by_law.get(key)
+            if equal is None:
+                continue
+            left = deque((other for other in equal if other is not record), MAX_EQUAL)
+            if left:
+                self._by_law[key] = left
+            else:
                 del self._by_law[key]
-            if not record.done:
-                record.done = True
-                return record
-        return None
 
 
 def _law_key(model: str, tenant: str, law: LengthDistribution) -> bytes:

@@ -216,6 +216,16 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(predictor.standings()) <= 10
 
 
+def test_nothing_is_kept_of_an_answer_that_has_ended() -> None:
+    predictor = CalibratedPredictor(Reader())
+    for i in range(30):
+        first, later = (Question("m", "t", True, 20, 100, str(i / 10), generated_tokens=out) for out in (0, 50))
+        (law,) = predictor.predict([first])
+        predictor.predict([later])
+        predictor.observe([Observed("m", "t", True, 20, 80, True, predicted=law)])
+    assert len(predictor._pending) == 0
+
+
 # -- text
 
 
