@@ -23,8 +23,6 @@ TUNED = ("priority@budget=512", "priority@budget=512,seats=48")
 WITHOUT_PREDICTOR = ("fcfs", "priority", "edf", "mlfq", "qoe", *TUNED)
 """Need no length predictions."""
 LOADS = (0.5, 0.7, 0.85, 0.95, 1.1, 1.3, 1.5)
-HIGHLIGHTED = ("fcfs", "priority", "isrtf", "gittins", "hybrid_slo", "slo")
-"""Have a colour of their own in pictures."""
 
 
 @dataclass(frozen=True, slots=True)
