@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -15,6 +16,12 @@ TPOT_PACE = 0.96
 MOST_LATE = 1 / 3
 """Share of LS decodes behind their pace from which on no slack is borrowed."""
 STEP_SHARE_OF_TPOT = 0.5
+BE_PREFILL_SHARE_OF_TTFT = 0.05
+"""Most time of BE prefill in a step beside LS decodes, as a share of the least TTFT target among them.
+
+An LS request that comes meanwhile waits for the end of the step. This bounds what BE prefill adds to it, not the whole
+step, which may last longer without any: BE prefill would never have a turn then.
+"""
 
 
 def slack_ms(held: Held, now_ms: float) -> float:
@@ -84,6 +91,7 @@ class Filler:
         self._all_seats = self._seats
         fixed = rules.chunk_tokens if rules.chunking == "fixed" and limits.chunked_prefill else None
         self._prefill = limits.token_budget if fixed is None else fixed
+        self._be_prefill = limits.token_budget
         self._limit_ms, self._chunk_ms = self._time_limits()
 
     def fill(self) -> None:
@@ -167,15 +175,15 @@ class Filler:
             plan.share = share_after(self._share, rules.be_share * self._all_seats, plan.share_taken)
 
     def _give_chunks(self, prefills: list[Held]) -> None:
-        """Prefill in chunks that still end in time."""
+        """BE prefill in chunks that still end in time."""
         for held in prefills:
             if self._seats <= 0 or self._tokens <= 0:
                 return
             if held.handle in self.plan.quotas:
                 continue
-            tokens = min(held.left_tokens, self._tokens_in_time(held, self._chunk_ms))
+            tokens = min(held.left_tokens, self._tokens_in_time(held, self._chunk_ms), self._be_prefill)
             if tokens >= 1:
-                self._give(held, tokens)
+                self._be_prefill -= self._give(held, tokens)
 
     def _give_all(self, group: Iterable[Held], limit_ms: float | None) -> None:
         """All that is left to each, in this order; to decodes only while they still end by the limit.
@@ -212,13 +220,8 @@ class Filler:
         budget = rules.step_budget and rules.class_tiers
         if not budget and rules.chunking != "slack":
             return None, None
-        limit_ms = self._step_limit_ms()
-        return (limit_ms if budget else None), (None if rules.chunking == "fixed" else limit_ms)
-
-    def _step_limit_ms(self) -> float | None:
-        """Longest that this step may last for the sake of the LS decodes in it; None: no bound but tokens."""
         decodes = [
-            (held.tpot_ms, slack, held.output_tokens)
+            (held, slack)
             for held in self._order
             if held.latency_sensitive
             and held.decoding
@@ -226,15 +229,28 @@ class Filler:
             and (slack := slack_ms(held, self._now_ms)) > -HOPELESS_LATE_MS
         ]
         if not decodes:
-            return None
-        rules, count = self._rules, len(decodes)
-        tpot_ms = min([tpot for tpot, _, _ in decodes])
-        least_ms = min([slack for _, slack, _ in decodes])
-        if rules.borrow_tpots > 0.0:
-            late = sum([slack < 0.0 for _, slack, _ in decodes]) if least_ms < 0.0 else 0
-            mean_tokens = sum([tokens for _, _, tokens in decodes]) / count
-            least_ms += tpot_ms * borrowed_tpots(rules, mean_tokens, late / count)
-        return step_limit_ms(rules, tpot_ms, least_ms)
+            return None, None
+        tpot_ms = min([held.tpot_ms for held, _ in decodes])
+        limit_ms = step_limit_ms(rules, tpot_ms, self._least_slack_ms(decodes, tpot_ms))
+        if self._limits.chunked_prefill and rules.chunking != "fixed":
+            self._be_prefill = self._be_prefill_tokens(min([held.ttft_ms for held, _ in decodes]))
+        return (limit_ms if budget else None), (None if rules.chunking == "fixed" else limit_ms)
+
+    def _be_prefill_tokens(self, ttft_ms: float) -> int:
+        """BE prefill tokens that one step may bring with this least TTFT target."""
+        per_token_ms = self._model.c1_ms_per_prefill_token
+        in_time = BE_PREFILL_SHARE_OF_TTFT * ttft_ms / per_token_ms if per_token_ms > 0 else math.inf
+        return max(1, int(min(in_time, self._limits.token_budget)))
+
+    def _least_slack_ms(self, decodes: list[tuple[Held, float]], tpot_ms: float) -> float:
+        """The least slack among LS decodes, what may be borrowed of it included."""
+        least_ms = min([slack for _, slack in decodes])
+        if self._rules.borrow_tpots <= 0.0:
+            return least_ms
+        count = len(decodes)
+        late = sum([slack < 0.0 for _, slack in decodes]) if least_ms < 0.0 else 0
+        mean_tokens = sum([held.output_tokens for held, _ in decodes]) / count
+        return least_ms + tpot_ms * borrowed_tpots(self._rules, mean_tokens, late / count)
 
     def _tokens_in_time(self, held: Held, limit_ms: float | None) -> int:
         """How many of its tokens still end by the limit; all of them where there is none."""

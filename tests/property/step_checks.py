@@ -13,7 +13,7 @@ class Room:
     """What a plan leaves of a step: tokens, seats, slots, KV blocks and time (None: unbounded).
 
     `decode_ms` is the time for BE decodes, `ahead_ms` for LS decodes that may wait, `chunk_ms` and `chunk` time and
-    tokens for prefill.
+    tokens for prefill, `be_prefill_ms` what BE prefill may still add to the step.
     """
 
     tokens: int
@@ -24,6 +24,7 @@ class Room:
     ahead_ms: float | None
     chunk_ms: float | None
     chunk: int
+    be_prefill_ms: float | None
 
 
 def step_limit_ms(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> float | None:
@@ -87,7 +88,25 @@ def room_left(
         ahead_ms=left_ms if budget else None,
         chunk_ms=left_ms if by_time else None,
         chunk=chunk - prefill,
+        be_prefill_ms=be_prefill_left_ms(plan, sequences, model, now_ms)
+        if by_time and rules.class_tiers and limits.chunked_prefill
+        else None,
     )
+
+
+def be_prefill_left_ms(plan: StepPlan, sequences: Sequence[Held], model: StepModel, now_ms: float) -> float | None:
+    """BE prefill adds to a step no more than 5 % of the least TTFT target of the LS decodes that run."""
+    targets = [
+        held.ttft_ms
+        for held in sequences
+        if held.latency_sensitive and held.decoding and held.resident and slack_ms(held, now_ms) > -500.0
+    ]
+    if not targets:
+        return None
+    tokens = sum(
+        plan.quotas.get(held.handle, 0) for held in sequences if not held.latency_sensitive and not held.decoding
+    )
+    return 0.05 * min(targets) - tokens * model.c1_ms_per_prefill_token
 
 
 def fits(held: Held, room: Room, limits: StepLimits, model: StepModel, *, may_wait: bool) -> bool:
@@ -103,6 +122,9 @@ def fits(held: Held, room: Room, limits: StepLimits, model: StepModel, *, may_wa
         if room.slots < 1:
             return False
     if needed > room.blocks or (not held.decoding and room.chunk < 1):
+        return False
+    be_prefill = not held.latency_sensitive and not held.decoding
+    if be_prefill and room.be_prefill_ms is not None and room.be_prefill_ms < model.c1_ms_per_prefill_token:
         return False
     ms = room.ahead_ms if may_wait else room.decode_ms if held.decoding else room.chunk_ms
     if ms is None or (held.latency_sensitive and held.decoding and not may_wait):

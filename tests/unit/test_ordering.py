@@ -114,7 +114,7 @@ def test_a_step_borrows_slack_up_to_so_many_tpots_and_less_where_it_would_not_co
 
     def out(tokens: int, late_ms: float = 0.0, handle: int = 1) -> Held:
         first_ms = NOW_MS - tokens * 0.96 * 50.0 - late_ms
-        return decode(handle, rank=0, ls=True, output_tokens=tokens, first_token_ms=first_ms)
+        return decode(handle, rank=0, ls=True, output_tokens=tokens, first_token_ms=first_ms, ttft_ms=60_000.0)
 
     assert chunk(1.5, out(1000)) == tokens_in(75.0, 1)
     assert chunk(1.5, out(10)) == tokens_in(25.0, 1), "0.2 TPOTs over 10 tokens: less than half of TPOT"
@@ -124,13 +124,29 @@ def test_a_step_borrows_slack_up_to_so_many_tpots_and_less_where_it_would_not_co
     assert chunk(4.0, out(1000, late_ms=15.0), *others) == tokens_in(100.0 - 15.0, 6), "one of six is late: half of it"
 
 
+def test_be_prefill_adds_no_more_to_a_step_than_a_newcomer_can_wait_for() -> None:
+    # The LS decodes have time for all of it. 5 % of the least TTFT target are 40 ms, 888 tokens of the two prompts.
+    ahead = [
+        decode(handle, rank=0, ls=True, first_token_ms=NOW_MS + 100_000.0, ttft_ms=ttft_ms)
+        for handle, ttft_ms in ((1, 1000.0), (2, 800.0))
+    ]
+    prompts = [waiting(3, rank=1, tokens=600), waiting(4, rank=2, tokens=600)]
+    limits = replace(LIMITS, token_budget=100_000, free_blocks=1000)
+    assert plan_step([*ahead, *prompts], limits, TIERS, MODEL, NOW_MS).quotas == {1: 1, 2: 1, 3: 600, 4: 288}
+    for off in (replace(TIERS, step_budget=False), replace(TIERS, chunking="fixed")):
+        quotas = plan_step([*ahead, *prompts], limits, off, MODEL, NOW_MS).quotas
+        assert (quotas[3], quotas[4]) == (600, 600), off
+    whole = replace(limits, chunked_prefill=False)
+    assert plan_step([*ahead, *prompts], whole, TIERS, MODEL, NOW_MS).quotas[4] == 600
+
+
 def test_without_ls_decodes_only_the_token_budget_holds() -> None:
     plan = plan_step([waiting(2, rank=1, tokens=5000)], replace(LIMITS, free_blocks=1000), TIERS, MODEL, NOW_MS)
     assert plan.quotas == {2: 2048}
 
 
 def test_saved_slack_does_not_buy_a_stall_beyond_the_longest_step() -> None:
-    ahead = decode(1, rank=0, ls=True, first_token_ms=NOW_MS + 100_000.0)
+    ahead = decode(1, rank=0, ls=True, first_token_ms=NOW_MS + 100_000.0, ttft_ms=60_000.0)
     held = [ahead, waiting(2, rank=1, tokens=5000)]
     limits = replace(LIMITS, token_budget=100_000, free_blocks=1000)
     plan = plan_step(held, limits, TIERS, MODEL, NOW_MS)
