@@ -65,6 +65,7 @@ class About:
             "- The first and the last 5 % of arrivals are left out of the figures, tokens/s apart. Loads above 1 are "
             f"transients: their figures hold for {setup.requests:,} requests, more would wait longer.",
             "- ITL as a distribution and QoE are not among the figures: the simulator keeps the longest gap, not each.",
+            *(f"- Not a trace, left out: {reason}." for reason in plan.left_out),
             f"- Versions: fairlead {_version('fairlead')} at {_commit()}, deciding code {code_hash()}; Python "
             f"{platform.python_version()}, NumPy {_version('numpy')}.",
         ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fairlead.load.traces import TraceError
 from simulator.policies import LS_ALONE, Choice, parse_choice
 from simulator.run import Setup
-from simulator.trace_files import find_trace, known_traces
+from simulator.trace_files import find_trace, known_traces, read_any
 from simulator.workload import SYNTHETIC
 
 BASELINE = "fcfs"
@@ -35,6 +36,7 @@ class Plan:
         loads: multiples of each trace's FCFS capacity.
         seeds: figures are means over them.
         setup: of every run; its seed is replaced.
+        left_out: files of the data folder that are no traces, each with the reason.
     """
 
     sources: tuple[str, ...]
@@ -42,6 +44,7 @@ class Plan:
     loads: tuple[float, ...]
     seeds: tuple[int, ...]
     setup: Setup
+    left_out: tuple[str, ...] = ()
 
     def setup_of(self, seed: int) -> Setup:
         """The setup under one seed."""
@@ -63,14 +66,27 @@ def make_plan(
         PolicyError: no such policy or setting.
         ValueError: the baseline is missing.
     """
-    sources = traces or (SYNTHETIC, *sorted(known_traces()))
+    sources, left_out = (traces, ()) if traces else _known()
     for source in sources:
         if source != SYNTHETIC:
             find_trace(source)
     choices = tuple(parse_choice(text) for text in dict.fromkeys(policies))
     if not any(choice.text == BASELINE for choice in choices):
         raise ValueError(f"--policy: {BASELINE} must be among the policies: it is what the others are held against")
-    return Plan(sources, choices, tuple(sorted(set(loads))), tuple(range(seeds)), setup)
+    return Plan(sources, choices, tuple(sorted(set(loads))), tuple(range(seeds)), setup, left_out)
+
+
+def _known() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The built-in mix and the traces of the data folder; what lies beside them and is none (lengths alone, say)."""
+    sources, left_out = [SYNTHETIC], list[str]()
+    for name, path in sorted(known_traces().items()):
+        try:
+            read_any(path, 1)
+        except TraceError as error:
+            left_out.append(str(error).replace(f"{path}: ", f"{name}: ", 1))
+        else:
+            sources.append(name)
+    return tuple(sources), tuple(left_out)
 
 
 def name_of(source: str) -> str:

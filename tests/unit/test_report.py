@@ -13,7 +13,9 @@ from bench.report import work
 from bench.report.__main__ import report
 from bench.report.findings import GOALS, candidates, gains_jct, no_gain_until, score, slo_goodput
 from bench.report.pages import which_policy
+from bench.report.plan import make_plan
 from bench.report.table import FIGURES, Table
+from simulator.run import Setup
 
 app = typer.Typer()
 app.command()(report)
@@ -96,6 +98,18 @@ def test_a_tiny_report_and_what_was_done_is_not_done_again(tmp_path: Path, monke
     said = CliRunner().invoke(app, [*TINY, *folders])
     assert said.exit_code == 0, said.output
     assert {path.name: path.read_bytes() for path in out.glob("*.csv")} == before
+
+
+def test_without_traces_named_it_takes_those_of_the_data_folder_and_says_what_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.csv").write_text("arrival_s,input_tokens,output_tokens\n0.0,10,5\n")
+    (tmp_path / "lengths.csv").write_text("output_tokens\n5\n")
+    monkeypatch.setenv("FAIRLEAD_DATA", str(tmp_path))
+    plan = make_plan((), ("fcfs",), (0.7,), 1, Setup())
+    assert plan.sources == ("synthetic", "mine")
+    assert [each.split(":")[0] for each in plan.left_out] == ["lengths"]
+    assert "arrival_s" in plan.left_out[0]
 
 
 def test_a_run_that_fails_is_told_by_name_and_the_others_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
