@@ -142,20 +142,24 @@ class Feasibility:
         """
         backlog, rules = self._dispatcher.backlog(spec.model), self._dispatcher.rules
         first = outlook.first_token(spec, now_ms + spec.ttft_ms, backlog, workers, rules)
-        crowd = outlook.crowd(spec, mean_tokens, backlog, workers, counted=counted)
+        crowd = outlook.crowd(spec, mean_tokens, backlog, workers, rules, counted=counted)
         # Who could not be in time on an idle worker either is judged by the wait alone: coming back would not help.
-        own_ms = 0.0 if outlook.idle_prefill_ms(spec, workers) > spec.ttft_ms else first.own_ms
+        idle_ms = outlook.idle_prefill_ms(spec, workers)
+        own_ms = 0.0 if idle_ms > spec.ttft_ms else first.own_ms
         expected_ms = max(first.wait_ms, own_ms) if counted else first.wait_ms + own_ms
-        taken = Headroom(expected_ms / spec.ttft_ms, crowd.step_ms / spec.tpot_ms, crowd.kv_share)
         beyond = self._dispatcher.fair.rules.on and self._recent.beyond_share(spec.tenant, now_ms)
         room = BEYOND_SHARE if beyond else WITHIN_SHARE
-        if taken.ttft > room.ttft:
-            return _late(first, spec, expected_ms - room.ttft * spec.ttft_ms)
-        if crowd.count == 1 or max(taken.pace / room.pace, taken.kv / room.kv) <= 1.0:
+        allowed_ms = room.ttft * spec.ttft_ms
+        if allowed_ms < idle_ms <= spec.ttft_ms:  # in time on an idle worker, where there is little to be cautious of
+            allowed_ms = 0.5 * (idle_ms + spec.ttft_ms)
+        if expected_ms > allowed_ms:
+            return _late(first, spec, expected_ms - allowed_ms)
+        pace, kv = crowd.step_ms / spec.tpot_ms / room.pace, crowd.kv_share / room.kv
+        if crowd.count == 1 or max(pace, kv) <= 1.0:
             return None
         text = (
             f"with it each token would take about {crowd.step_ms:.0f} ms, its target is {spec.tpot_ms:.0f} ms"
-            if taken.pace / room.pace > taken.kv / room.kv
+            if pace > kv
             else f"with it latency-sensitive requests would fill {crowd.kv_share:.0%} of the KV cache"
         )
         return AdmissionRefusal(RefusalReason.TPOT_OUT_OF_REACH, text, bounded_retry_ms(crowd.end_ms))
@@ -201,7 +205,7 @@ class Feasibility:
             due_ms = job.arrival_ms + job.spec.ttft_ms - now_ms
             return Demand(job.job_id, due_ms, c1 * (job.spec.prompt_tokens + job.base_tokens), forced)
 
-        rate = outlook.ls_rate(workers, min(job.spec.tpot_ms for job in fresh))
+        rate = outlook.ls_rate(workers, min(job.spec.tpot_ms for job in fresh), self._dispatcher.rules)
         running_ms = c1 * sum(worker.tally.prefill for worker in workers if worker.tally.latency_sensitive)
         demands = [demand(self._live[job_id], True) for job_id in kept]
         demands += [demand(job, False) for job in fresh[:MOST_NEW]]

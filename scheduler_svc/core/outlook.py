@@ -6,11 +6,13 @@ delay after which a refused client should come back. Pure and cheap: sums are ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler_svc.core.backlog import Backlog, due_step
-from scheduler_svc.core.types import Arrived, Rules
+from scheduler_svc.core.placement import ls_places
+from scheduler_svc.core.types import Arrived, Rules, StepCost
 from scheduler_svc.core.workers import Key, WorkerView
 
 LEAST_PREFILL_SHARE = 0.05
@@ -38,25 +40,36 @@ class Estimate:
         return self.wait_ms + self.own_ms
 
 
-def prefill_share(worker: WorkerView, tpot_ms: float) -> float:
+def token_ms(cost: StepCost, decodes: float, context: float, seats: float) -> float:
+    """Time in which each of these decodes gets a token, ms: a step, or as many as they fill `seats`."""
+    steps = max(1.0, decodes / max(seats, 1.0))
+    return cost.c0_ms * steps + cost.c2_ms_per_decode * decodes + cost.c3_ms_per_context_token * context
+
+
+def ls_seats(worker: WorkerView, rules: Rules) -> float:
+    """Places in a step that LS can have: all but the share that BE keeps."""
+    return worker.seats(rules) * (1.0 - rules.be_share)
+
+
+def prefill_share(worker: WorkerView, tpot_ms: float, rules: Rules) -> float:
     """Part of a worker's time that is left for prefill: its prefill budget over a step, 0 to 1.
 
     Steps that let LS decodes keep `tpot_ms` have tau - c0 - c2 n - c3 context ms for prefill, tau the target itself (a
     step may use what slack there is), n and context those of its LS requests. (SLOs-Serve's budget, arXiv 2504.08784.)
+    Where n is beyond the seats they take turns, and c0 is paid for each of these.
     """
     cost, tally = worker.cost, worker.tally
     decodes = tally.latency_sensitive
     if not decodes:
         prefill_ms = cost.c1_ms_per_prefill_token * STEP_TOKENS
         return max(LEAST_PREFILL_SHARE, prefill_ms / max(cost.c0_ms + prefill_ms, 1e-9))
-    context = tally.ls_used
-    taken_ms = cost.c0_ms + cost.c2_ms_per_decode * decodes + cost.c3_ms_per_context_token * context
+    taken_ms = token_ms(cost, decodes, tally.ls_used, ls_seats(worker, rules))
     return min(1.0, max(LEAST_PREFILL_SHARE, 1.0 - taken_ms / tpot_ms))
 
 
-def ls_rate(workers: Sequence[WorkerView], tpot_ms: float) -> float:
+def ls_rate(workers: Sequence[WorkerView], tpot_ms: float, rules: Rules) -> float:
     """Prefill ms that the workers do together in a ms of time."""
-    return sum(prefill_share(worker, tpot_ms) for worker in workers)
+    return sum(prefill_share(worker, tpot_ms, rules) for worker in workers)
 
 
 def prefill_ahead_ms(due_ms: float, backlog: Backlog, workers: Sequence[WorkerView]) -> float:
@@ -74,7 +87,7 @@ def first_token(
     """Until the first token of an LS request that arrives now.
 
     Where LS has a tier of its own (or seats are free) that is the prefill due before its own, at the rate that decodes
-    leave; else it waits for its turn with everything that waits.
+    leave, or until a place is free where LS has taken all; else it waits for its turn with everything that waits.
 
     Args:
         spec: the request.
@@ -83,12 +96,33 @@ def first_token(
         workers: of its model; at least one.
         rules: of their steps.
     """
-    rate = ls_rate(workers, spec.tpot_ms)
+    rate = ls_rate(workers, spec.tpot_ms, rules)
     c1 = min(worker.cost.c1_ms_per_prefill_token for worker in workers)
     own_ms = c1 * spec.prompt_tokens * len(workers) / rate
     if rules.class_tiers:
-        return Estimate(prefill_ahead_ms(due_ms, backlog, workers) / rate, own_ms)
+        prefill_ms = prefill_ahead_ms(due_ms, backlog, workers) / rate
+        return Estimate(prefill_ms + place_ms(backlog, workers, rules), own_ms)
     return Estimate(turn_ms(backlog, workers, rules), own_ms)
+
+
+def place_ms(backlog: Backlog, workers: Sequence[WorkerView], rules: Rules) -> float:
+    """Until a worker surely takes one more LS request, those that wait before it, ms; 0 while places are free.
+
+    Of n that run, with r tokens each to go, one ends every r/n tokens on average. When is chance: the k-th end comes
+    after k such times with a standard deviation of sqrt(k), two of which are added.
+    """
+    running = sum(worker.tally.latency_sensitive for worker in workers)
+    places = sum(ls_places(worker, rules) for worker in workers)
+    excess = running + backlog.tally.latency_sensitive + 1 - places
+    if excess <= 0 or not running:
+        return 0.0
+    each_ms = [
+        token_ms(worker.cost, worker.tally.latency_sensitive, worker.tally.ls_used, ls_seats(worker, rules))
+        for worker in workers
+    ]
+    left = sum(worker.tally.ls_mean for worker in workers)
+    end_ms = left / (running * running) * sum(each_ms) / len(each_ms)
+    return (excess + 2.0 * math.sqrt(excess)) * end_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +131,8 @@ class Crowd:
 
     Attributes:
         count: of them.
-        step_ms: of a step with all of them decoding, a worker's part of them.
+        step_ms: until each has one more token, all of them decoding, a worker's part of them: a step, or several where
+            they are more than its seats.
         kv_share: of the workers' KV cache that they will fill: what they hold and half of what is to come, since not
             all are at their end at once; 0 where a worker did not say how much it has.
         end_ms: mean time between two ends among them.
@@ -116,7 +151,7 @@ def idle_prefill_ms(spec: Arrived, workers: Sequence[WorkerView]) -> float:
 
 
 def crowd(
-    spec: Arrived, mean_tokens: float, backlog: Backlog, workers: Sequence[WorkerView], *, counted: bool
+    spec: Arrived, mean_tokens: float, backlog: Backlog, workers: Sequence[WorkerView], rules: Rules, *, counted: bool
 ) -> Crowd:
     """What LS would come to with one more request, all of it decoding; `counted`: it waits among them already."""
     tallies = [backlog.tally, *(worker.tally for worker in workers)]
@@ -125,8 +160,9 @@ def crowd(
     used = prompt + sum(tally.ls_used for tally in tallies)
     left = answer + sum(tally.ls_mean for tally in tallies)
     share = 1.0 / len(workers)
-    cost = workers[0].cost
-    step_ms = cost.c0_ms + share * (cost.c2_ms_per_decode * count + cost.c3_ms_per_context_token * used)
+    step_ms = token_ms(
+        workers[0].cost, share * count, share * used, share * sum(ls_seats(each, rules) for each in workers)
+    )
     sizes = [worker.up.kv_blocks * worker.up.kv_block_tokens for worker in workers]
     kv_share = (used + 0.5 * left) / sum(sizes) if all(sizes) else 0.0
     return Crowd(count, step_ms, kv_share, spec.tpot_ms * left / (count * count))

@@ -131,7 +131,7 @@ class Gate:
         rules = self._rules
         seats = worker.seats(rules)
         if rules.yield_when_ahead and latency_sensitive:
-            return ALWAYS if worker.tally.latency_sensitive < LS_PER_SEAT * seats else NEVER
+            return ALWAYS if worker.tally.latency_sensitive < ls_places(worker, rules) else NEVER
         if worker.placed < min(seats + self._look_ahead, worker.up.slots):
             return ALWAYS
         # It would get a seat at once. A slot must be free, or an LS job may take the slot of a BE job.
@@ -155,6 +155,11 @@ class Gate:
         if worker.peak is None:
             worker.peak = Peak(_memory_of(other) for other in worker.jobs.values())
         return worker.peak.with_job(*_memory_of(job)) <= room
+
+
+def ls_places(worker: WorkerView, rules: Rules) -> int:
+    """LS jobs that a worker takes at once under rules with class tiers."""
+    return worker.seats(rules) * (LS_PER_SEAT if rules.yield_when_ahead else 1)
 
 
 def _takes(worker: WorkerView) -> bool:

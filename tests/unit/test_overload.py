@@ -43,7 +43,7 @@ def refused(core: SchedulerCore, spec: Arrived) -> RefusalReason | None:
 
 
 def test_who_would_slow_everybody_below_the_pace_is_refused_with_a_delay() -> None:
-    core = core_with()
+    core = core_with(worker=replace(WORKER, step_seats=64))
     fill(core, 34, prompt=1)  # 10 + 35 ms a step with one more; 0.9 of the 50 ms target
     assert refused(core, arrived(99, prompt=1)) is None
     core.handle(arrived(50, prompt=1), 0.0)
@@ -67,10 +67,34 @@ def test_memory_that_latency_sensitive_requests_fill_is_not_promised_twice() -> 
     assert refused(core, arrived(99, prompt=200)) is RefusalReason.TPOT_OUT_OF_REACH
 
 
+def test_places_that_latency_sensitive_requests_have_taken_are_waited_for() -> None:
+    """With 4 seats a worker takes 8 LS requests, who wait for one of them to end; memory and pace are no matter."""
+    few_seats = replace(WORKER, step_seats=4, cost=StepModel(1.0, 0.001, 0.001, 0.0))
+    core = core_with(worker=few_seats)
+    fill(core, 8, prompt=1)  # 100 tokens of 2 ms each to go: one ends every 25 ms, the first surely within 75 ms
+    assert refused(core, arrived(99, prompt=1, ttft_ms=50.0)) is RefusalReason.TTFT_OUT_OF_REACH
+    assert refused(core, arrived(99, prompt=1, ttft_ms=200.0)) is None
+    assert refused(core_with(worker=few_seats), arrived(99, prompt=1, ttft_ms=50.0)) is None, "places are free"
+    assert refused(core, arrived(99, ls=False)) is None
+
+
+def test_more_decodes_than_seats_take_turns() -> None:
+    """22 of them on 10 seats get a token each in 2.2 steps, each of which costs its 20 ms."""
+    wide = replace(WORKER, step_seats=10, cost=StepModel(20.0, 0.001, 0.001, 0.0))
+    core = core_with(worker=wide, be_share=0.0)
+    fill(core, 21, prompt=1)
+    assert refused(core, arrived(99, prompt=1, ttft_ms=60_000.0)) is None, "44 ms with it, 0.9 of 50 allowed"
+    core.handle(arrived(50, prompt=1), 0.0)
+    core.tick(0.0)
+    assert refused(core, arrived(99, prompt=1, ttft_ms=60_000.0)) is RefusalReason.TPOT_OUT_OF_REACH
+
+
 def test_a_request_too_long_for_its_target_is_not_sent_away_from_an_idle_worker() -> None:
     core = core_with()
     assert refused(core, arrived(1, prompt=14_000)) is None, "1.4 s of prefill: it is late anywhere, at any time"
+    assert refused(core, arrived(1, prompt=8_500)) is None, "0.85 s and four steps: in time, if it is let in at once"
     fill(core, 20, prompt=500)
+    assert refused(core, arrived(99, prompt=8_500)) is RefusalReason.TTFT_OUT_OF_REACH
     assert refused(core, arrived(99, prompt=14_000)) is RefusalReason.TTFT_OUT_OF_REACH, "now it is in others' way"
 
 
@@ -137,6 +161,13 @@ def test_three_times_the_capacity_is_borne() -> None:
     assert found.ls_refused > 0.05, "it was no overload"
     assert (found.refused_without_delay, found.be_beyond_bound) == (0, 0), found
     assert found.after_met == 1.0, found
+
+
+def test_three_times_the_capacity_of_few_seats_is_borne() -> None:
+    """Half a minute with 12 seats, which LS alone fills: before places were counted, 70 % of the admitted were met."""
+    found = measured(Run("synthetic", "slo@overload=reject", 3.0, 0.5), 3.7, Setup(seats=12))
+    assert found.admitted_attainment >= LEAST_ATTAINMENT, found
+    assert found.refused_without_delay == 0, found
 
 
 def test_a_flood_of_another_tenant_costs_little() -> None:
