@@ -81,6 +81,13 @@ class TenantCalls:
         """Lets a tenant in again."""
         return self._asked(self._stub.EnableTenant, tenants.EnableTenantRequest(name=name, etag=etag)).tenant
 
+    def delete_tenant(self, name: str, *, etag: str = "") -> int:
+        """Forgets a disabled tenant that operators made; how many ended jobs went with it.
+
+        Raises FairleadError while it is enabled, or something of it is live.
+        """
+        return self._asked(self._stub.DeleteTenant, tenants.DeleteTenantRequest(name=name, etag=etag)).jobs
+
     def rotate_key(
         self, name: str, *, overlap_s: float | None = None, key_sha256: str | None = None, etag: str = ""
     ) -> tenants.RotateKeyResponse:

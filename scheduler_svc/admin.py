@@ -17,6 +17,7 @@ from scheduler_svc.policy_settings import Options, overlaid, told
 from scheduler_svc.predictor_link import PredictorLink
 from scheduler_svc.records import Records
 from scheduler_svc.shell import Shell
+from scheduler_svc.tenants.leftovers import Leftovers
 from scheduler_svc.tenants.opening import Tenants
 from scheduler_svc.tenants.rpcs import TenantRpcs
 from scheduler_svc.why import Teller, find_record
@@ -41,6 +42,7 @@ class AdminService(TenantRpcs):
         options: as configured, by policy; what SetPolicy leaves out.
         records: of requests.
         tenants: what `TenantRpcs` is about; its audit log has the other changes too.
+        leftovers: of a tenant that is deleted.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class AdminService(TenantRpcs):
         options: Options,
         records: Records,
         tenants: Tenants,
+        leftovers: Leftovers,
     ) -> None:
-        super().__init__(shell, tenants, authenticator)
+        super().__init__(shell, tenants, authenticator, leftovers)
         self._shell = shell
         self._pool = pool
         self._predictor = predictor

@@ -41,6 +41,7 @@ from scheduler_svc.requests import Book
 from scheduler_svc.service import InferenceService
 from scheduler_svc.shell import Shell
 from scheduler_svc.telemetry import SchedulerTelemetry
+from scheduler_svc.tenants.leftovers import Leftovers
 from scheduler_svc.tenants.opening import Tenants
 from scheduler_svc.worker_link import Leadership, Patience, WorkerLink
 from scheduler_svc.worker_pool import WorkerPool
@@ -163,6 +164,7 @@ class SchedulerHost:
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(
             InferenceService(shell, intake, authenticator), self._server.server
         )
+        self._office = self._open_office(config, state_dir, intake, authenticator)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminService(
                 shell,
@@ -174,12 +176,12 @@ class SchedulerHost:
                 scheduler.policy_options,
                 records,
                 tenants,
+                Leftovers(shell.book, self._office.forget),
             ),
             self._server.server,
         )
         tenants.registry.on_change(self._tenants_changed)
         self._tenants_changed()
-        self._office = self._open_office(config, state_dir, intake, authenticator)
         self._health: asyncio.Task[None] | None = None
         self._log = get_logger("host")
         self._log.info("epoch taken", epoch=leadership.epoch)

@@ -134,6 +134,18 @@ class Book:
         keys = [(name, request_id) for name in tenants]
         return [self._by_key[key] for key in keys if key in self._by_key]
 
+    def live_of(self, tenant: str) -> int:
+        """Requests of a tenant that are accepted, or being prepared, and have not ended."""
+        names = [request.accepted.tenant for request in self.live.values()] + [name for name, _ in self.preparing]
+        return names.count(tenant)
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Drops the ended requests of a tenant."""
+        for key in [key for key in self._ended if key[0] == tenant]:
+            self._ended_tokens -= len(self._ended.pop(key).answer)
+            del self._by_key[key]
+        self._tenants.pop(tenant, None)
+
     def add(self, request: Request) -> None:
         """Takes an accepted request."""
         self.live[request.handle] = request

@@ -210,6 +210,24 @@ def enable_tenant(
         print(f"{name}: enabled")
 
 
+@tenants_app.command("delete")
+def delete_tenant(
+    name: Name,
+    etag: Etag = "",
+    tenant: TenantName = None,
+    key: Key = None,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Forget a disabled tenant that operators made: its keys, its ended jobs and their results. Its usage stays.
+
+    Example: fairlead tenants disable reports, and when nothing of it is live: fairlead tenants delete reports
+    """
+    with operator(address, key, tenant, config) as admin:
+        jobs = admin.delete_tenant(name, etag=etag)
+    print(f"{name}: deleted, and {jobs} ended jobs")
+
+
 @tenants_app.command("rotate-key")
 def rotate_key(
     name: Name,

@@ -41,7 +41,8 @@ _RULES: Mapping[tuple[str, Role], str] = {
     ),
     ("fairlead.v1.AdminService", Role.OPERATOR): (
         "GetStatus SetPolicy ListPolicies DrainScheduler Why ListRequests "
-        "CreateTenant GetTenant ListTenants UpdateTenant DisableTenant EnableTenant RotateKey ExportUsage ListAuditLog"
+        "CreateTenant GetTenant ListTenants UpdateTenant DisableTenant EnableTenant "
+        "DeleteTenant RotateKey ExportUsage ListAuditLog"
     ),
     ("fairlead.v1.WorkerService", Role.SCHEDULER): "Describe Tokenize Execute Drain",
     ("fairlead.v1.PredictorService", Role.SCHEDULER): "Predict Observe Describe",

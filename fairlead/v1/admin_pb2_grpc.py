@@ -95,6 +95,11 @@ class AdminServiceStub:
                 request_serializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantRequest.SerializeToString,
                 response_deserializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantResponse.FromString,
                 _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/fairlead.v1.AdminService/DeleteTenant',
+                request_serializer=fairlead_dot_v1_dot_tenants__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=fairlead_dot_v1_dot_tenants__pb2.DeleteTenantResponse.FromString,
+                _registered_method=True)
         self.RotateKey = channel.unary_unary(
                 '/fairlead.v1.AdminService/RotateKey',
                 request_serializer=fairlead_dot_v1_dot_tenants__pb2.RotateKeyRequest.SerializeToString,
@@ -194,6 +199,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteTenant(self, request, context):
+        """Forgets a disabled tenant that operators made, its jobs and its ended requests. FAILED_PRECONDITION while it is
+        enabled or something of it is live, or where configuration or tenants file name it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKey(self, request, context):
         """A new key; those that count now go on for the overlap.
         """
@@ -277,6 +290,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.EnableTenant,
                     request_deserializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantRequest.FromString,
                     response_serializer=fairlead_dot_v1_dot_tenants__pb2.EnableTenantResponse.SerializeToString,
+            ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=fairlead_dot_v1_dot_tenants__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=fairlead_dot_v1_dot_tenants__pb2.DeleteTenantResponse.SerializeToString,
             ),
             'RotateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateKey,
@@ -618,6 +636,33 @@ class AdminService:
             '/fairlead.v1.AdminService/EnableTenant',
             fairlead_dot_v1_dot_tenants__pb2.EnableTenantRequest.SerializeToString,
             fairlead_dot_v1_dot_tenants__pb2.EnableTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairlead.v1.AdminService/DeleteTenant',
+            fairlead_dot_v1_dot_tenants__pb2.DeleteTenantRequest.SerializeToString,
+            fairlead_dot_v1_dot_tenants__pb2.DeleteTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,

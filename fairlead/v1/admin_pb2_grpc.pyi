@@ -51,6 +51,10 @@ class AdminServiceStub:
     DisableTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.DisableTenantRequest, _tenants_pb2.DisableTenantResponse]
     """Refuses every call of the tenant from now on. Idempotent."""
     EnableTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.EnableTenantRequest, _tenants_pb2.EnableTenantResponse]
+    DeleteTenant: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.DeleteTenantRequest, _tenants_pb2.DeleteTenantResponse]
+    """Forgets a disabled tenant that operators made, its jobs and its ended requests. FAILED_PRECONDITION while it is
+    enabled or something of it is live, or where configuration or tenants file name it.
+    """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.RotateKeyRequest, _tenants_pb2.RotateKeyResponse]
     """A new key; those that count now go on for the overlap."""
     ExportUsage: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.ExportUsageRequest, _tenants_pb2.ExportUsageResponse]
@@ -80,6 +84,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DisableTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.DisableTenantRequest, _tenants_pb2.DisableTenantResponse]  # type: ignore[assignment]
     """Refuses every call of the tenant from now on. Idempotent."""
     EnableTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.EnableTenantRequest, _tenants_pb2.EnableTenantResponse]  # type: ignore[assignment]
+    DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenants_pb2.DeleteTenantRequest, _tenants_pb2.DeleteTenantResponse]  # type: ignore[assignment]
+    """Forgets a disabled tenant that operators made, its jobs and its ended requests. FAILED_PRECONDITION while it is
+    enabled or something of it is live, or where configuration or tenants file name it.
+    """
     RotateKey: _aio.UnaryUnaryMultiCallable[_tenants_pb2.RotateKeyRequest, _tenants_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """A new key; those that count now go on for the overlap."""
     ExportUsage: _aio.UnaryUnaryMultiCallable[_tenants_pb2.ExportUsageRequest, _tenants_pb2.ExportUsageResponse]  # type: ignore[assignment]
@@ -178,6 +186,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenants_pb2.EnableTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenants_pb2.EnableTenantResponse, _abc.Awaitable[_tenants_pb2.EnableTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: _tenants_pb2.DeleteTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.DeleteTenantResponse, _abc.Awaitable[_tenants_pb2.DeleteTenantResponse]]:
+        """Forgets a disabled tenant that operators made, its jobs and its ended requests. FAILED_PRECONDITION while it is
+        enabled or something of it is live, or where configuration or tenants file name it.
+        """
 
     @_abc_1.abstractmethod
     def RotateKey(

@@ -188,6 +188,20 @@ class Office:
             runner.cancel(job.job_id)
         return asked or job.live
 
+    async def forget(self, tenant: str) -> int:
+        """Deletes the ended jobs of a tenant; how many. Raises Refusal where one is live, or the journal is away."""
+        self.opened()
+        async with self.asking():
+            live = await self.journal.jobs(tenant, before=None, limit=1, live_only=True)
+            if live:
+                raise Refusal(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"name: job {live[0].job_id} of {tenant!r} has not ended; nothing was deleted",
+                    retry_after_ms=NOT_READY_RETRY_MS,
+                    reason="TENANT_BUSY",
+                )
+            return await self.journal.forget(tenant)
+
     # -- the journal
 
     async def _try_open(self) -> bool:

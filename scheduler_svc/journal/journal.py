@@ -145,6 +145,12 @@ class Journal:
             done = await connection.execute(delete(jobs).where(ended))
             return done.rowcount > 0
 
+    async def forget(self, tenant: str) -> int:
+        """Forgets the ended jobs of a tenant; returns how many. Raises JournalError."""
+        ended = and_(jobs.c.tenant == tenant, jobs.c.state.not_in(LIVE_STATES))
+        async with self._write() as connection:
+            return (await connection.execute(delete(jobs).where(ended))).rowcount
+
     async def purge(self, ended_before_ms: int) -> int:
         """Forgets jobs that ended before this, some at a time; returns how many. Raises JournalError."""
         old = select(jobs.c.job_id).where(jobs.c.ended_ms < ended_before_ms).limit(PURGED_AT_ONCE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from fairlead.keys import new_key
 from fairlead.rpc import Refusal, invalid
 from fairlead.telemetry import get_logger
 from scheduler_svc.tenants.audit import AuditLog
+from scheduler_svc.tenants.differences import Differences, differences
 from scheduler_svc.tenants.entries import Entry, Origin, settings_of
 from scheduler_svc.tenants.registry import TenantRegistry, View
 from scheduler_svc.tenants.store import Record, Records, StoredKey, TenantStore
@@ -29,7 +30,6 @@ MAX_TENANTS = 10_000
 MAX_KEYS = 16
 """Of one tenant, those of past times too; the oldest of these go first."""
 RETRY_MS = 5_000.0
-_UNSAID: tuple[Any, ...] = (None, False, [])
 T = TypeVar("T")
 
 
@@ -155,6 +155,34 @@ class TenantChanges:
             )
             return await self._make(caller, "RotateKey", changed), key, until
 
+    async def delete(self, caller: Caller, name: str, etag: str, clear: Callable[[str], Awaitable[int]]) -> int:
+        """Forgets a disabled tenant that operators made.
+
+        Args:
+            caller: who deletes it.
+            name: of the tenant.
+            etag: of it as it was read; empty: whatever it is now.
+            clear: takes away what the tenant left, and says how much; raises Refusal while something of it is live.
+
+        Returns:
+            What `clear` said.
+        """
+        async with self._registry.lock:
+            entry = self._found(name, etag)
+            if entry.origin is not Origin.ADMIN:
+                where = "configuration" if entry.origin is Origin.CONFIG else "tenants file"
+                raise _not_deleted(f"the {where} names {name!r}; take it out there", "TENANT_CONFIGURED")
+            if not entry.tenant.disabled:
+                raise _not_deleted(
+                    f"tenant {name!r} is enabled; first: fairlead tenants disable {name}", "TENANT_ENABLED"
+                )
+            cleared = await clear(name)
+            records = {other: record for other, record in self._registry.records.items() if other != name}
+            view = await asyncio.to_thread(self._registry.merged, records=records)
+            await self._keep(caller, "DeleteTenant", name, records, view, differences(entry, None))
+        self._log.info("tenant deleted", tenant=name, by=caller.name)
+        return cleared
+
     # -- steps of a change; the lock is held
 
     def _found(self, name: str, etag: str) -> Entry:
@@ -188,24 +216,24 @@ class TenantChanges:
             raise invalid("tenant", str(error)) from None
         after = view.entries[record.name]
         self._check_operator_left(view)
-        await self._keep(caller, action, records, view, before, after)
+        await self._keep(caller, action, record.name, records, view, differences(before, after))
         self._log.info("tenant changed", action=action, tenant=record.name, by=caller.name)
         return after
 
     async def _keep(
-        self, caller: Caller, action: str, records: Records, view: View, before: Entry | None, after: Entry
+        self, caller: Caller, action: str, name: str, records: Records, view: View, changes: Differences
     ) -> None:
         told: Callable[..., object] = self._audit.append
-        at_s, changes = self._registry.wall_s(), differences(before, after)
+        at_s = self._registry.wall_s()
         try:
-            await asyncio.to_thread(told, at_s, caller.name, caller.peer, action, after.name, changes)
+            await asyncio.to_thread(told, at_s, caller.name, caller.peer, action, name, changes)
         except OSError as error:
             raise _not_kept("audit log", error) from None
         try:
             await asyncio.to_thread(self._store.write, records)
         except OSError as error:
             await asyncio.to_thread(
-                self._say_failed, at_s, caller, action, after.name, f"not kept: {error.strerror or error}"
+                self._say_failed, at_s, caller, action, name, f"not kept: {error.strerror or error}"
             )
             raise _not_kept("tenants", error) from None
         self._registry.put(view, records=records)
@@ -230,13 +258,6 @@ class TenantChanges:
         return datetime.fromtimestamp(self._registry.wall_s(), UTC)
 
 
-def differences(before: Entry | None, after: Entry) -> dict[str, tuple[Any, Any]]:
-    """Field by field, (before, after); keys by their ids. Of a new tenant, what is not at its default."""
-    old = {} if before is None else _told(before)
-    new = {field: value for field, value in _told(after).items() if before is not None or value not in _UNSAID}
-    return {field: (old.get(field), value) for field, value in new.items() if old.get(field) != value}
-
-
 def unknown_tenant(name: str) -> Refusal:
     """NOT_FOUND."""
     return Refusal(
@@ -245,20 +266,6 @@ def unknown_tenant(name: str) -> Refusal:
         fields=[("name", "unknown")],
         reason="UNKNOWN_TENANT",
     )
-
-
-def _told(entry: Entry) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    for field, value in settings_of(entry.tenant).items():
-        told |= {f"{field}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {field: value}
-    for key in entry.keys:
-        ends_s = key.retired_after_s
-        told[f"key {key.key_id}"] = "counts" if ends_s is None else f"until {_iso(ends_s)}"
-    return told
-
-
-def _iso(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
 
 
 def _key(sha256: str | None) -> tuple[str, str]:
@@ -279,6 +286,10 @@ def _still_of_use(keys: tuple[StoredKey, ...], now: datetime) -> tuple[StoredKey
 
 def _sooner(one: datetime | None, other: datetime) -> datetime:
     return other if one is None else min(one, other)
+
+
+def _not_deleted(why: str, reason: str) -> Refusal:
+    return Refusal(grpc.StatusCode.FAILED_PRECONDITION, f"name: {why}; nothing was deleted", reason=reason)
 
 
 def _too_many(reason: str, what: str) -> Refusal:

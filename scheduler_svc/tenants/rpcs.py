@@ -15,6 +15,7 @@ from scheduler_svc.shell import Shell
 from scheduler_svc.tenants import wire
 from scheduler_svc.tenants.changes import Caller, unknown_tenant
 from scheduler_svc.tenants.entries import Entry
+from scheduler_svc.tenants.leftovers import Leftovers
 from scheduler_svc.tenants.opening import Tenants
 
 DEFAULT_PAGE = 100
@@ -26,19 +27,21 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
-    """CreateTenant, GetTenant, ListTenants, UpdateTenant, DisableTenant, EnableTenant, RotateKey, ExportUsage,
-    ListAuditLog.
+    """CreateTenant, GetTenant, ListTenants, UpdateTenant, DisableTenant, EnableTenant, DeleteTenant, RotateKey,
+    ExportUsage, ListAuditLog.
 
     Args:
         shell: whose requests a disabled tenant's are.
         tenants: what is asked about and changed.
         authenticator: knows operators.
+        leftovers: of a tenant that is deleted.
     """
 
-    def __init__(self, shell: Shell, tenants: Tenants, authenticator: Authenticator) -> None:
+    def __init__(self, shell: Shell, tenants: Tenants, authenticator: Authenticator, leftovers: Leftovers) -> None:
         self._requests = shell
         self._tenants = tenants
         self._authenticator = authenticator
+        self._leftovers = leftovers
 
     async def CreateTenant(
         self, request: tenants_pb2.CreateTenantRequest, context: ServicerContext
@@ -121,6 +124,19 @@ class TenantRpcs(admin_pb2_grpc.AdminServiceServicer):
         """Lets a tenant in again."""
         entry = await self._set_disabled(request.name, request.etag, False, context)
         return tenants_pb2.EnableTenantResponse(tenant=self._message(entry))
+
+    async def DeleteTenant(
+        self, request: tenants_pb2.DeleteTenantRequest, context: ServicerContext
+    ) -> tenants_pb2.DeleteTenantResponse:
+        """Forgets a disabled tenant that operators made, with what it left."""
+        caller = await self._operator(context)
+        changes = self._tenants.changes
+        try:
+            name = _name(request.name, "name")
+            jobs = await changes.to_the_end(changes.delete(caller, name, request.etag, self._leftovers.clear))
+        except Refusal as refusal:
+            await self._refuse(context, refusal)
+        return tenants_pb2.DeleteTenantResponse(jobs=jobs)
 
     async def RotateKey(
         self, request: tenants_pb2.RotateKeyRequest, context: ServicerContext

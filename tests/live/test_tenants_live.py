@@ -106,6 +106,31 @@ async def test_a_tenant_lives_from_its_making_to_its_end(suite: Suite) -> None:
     ]
 
 
+async def test_a_deleted_tenant_leaves_nothing_to_a_later_one_of_its_name(suite: Suite) -> None:
+    made = await suite.admin(Admin.create_tenant, tenant("new"))
+    async with client(suite, made.key) as asking:
+        job = await asking.jobs.submit([{"prompt": "hello", "max_tokens": 3}], idempotency_key="nightly")
+        assert len([result async for result in asking.jobs.results(job.job_id)]) == 1
+        async with aclosing(asking.generate("hold on", request_id="mine", **LONG)) as streaming:
+            await anext(streaming)
+            with pytest.raises(FairleadError, match="fairlead tenants disable new"):
+                await suite.admin(Admin.delete_tenant, "new")
+            await suite.admin(Admin.disable_tenant, "new")
+            with pytest.raises(FairleadError, match="1 requests of 'new' are live"):
+                await suite.admin(Admin.delete_tenant, "new")
+            await suite.admin(Admin.disable_tenant, "new", cancel_live=True)
+            assert (await _last(streaming)).outcome is Outcome.CANCELLED_BY_OPERATOR
+        assert await suite.admin(Admin.delete_tenant, "new") == 1
+        with pytest.raises(Unauthenticated):
+            await asking.list_models()
+    later = await suite.admin(Admin.create_tenant, tenant("new"))
+    async with client(suite, later.key) as asking:
+        assert [each async for each in asking.jobs.list()] == []
+        with pytest.raises(NotFound):
+            _ = [event async for event in asking.attach("mine")]
+    assert [each.action async for each in _audit(suite, "new")][:2] == ["CreateTenant", "DeleteTenant"]
+
+
 async def _last(stream: Any) -> Finished:
     event = [event async for event in stream][-1]
     assert isinstance(event, Finished)

@@ -180,6 +180,10 @@ async def test_the_command_line_does_all_of_it(bare: Suite, tmp_path: Path) -> N
     assert text.index("EnableTenant") < text.index("DisableTenant") < text.index("RotateKey")
     assert "CreateTenant" not in text
     assert "no tenant 'nobody'" in await run("show", "nobody", code=1)
+    assert "is enabled" in await run("delete", "reports", code=1)
+    await run("disable", "reports")
+    assert "reports: deleted, and 0 ended jobs" in await run("delete", "reports")
+    assert "no tenant 'reports'" in await run("show", "reports", code=1)
     stranger = await asyncio.to_thread(
         CliRunner().invoke, app, ["tenants", "list", "--address", bare.scheduler.address, "--key", "bob-key"]
     )

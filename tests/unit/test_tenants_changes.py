@@ -55,6 +55,48 @@ async def test_a_tenant_is_made_changed_disabled_and_enabled_and_all_of_it_is_ke
     ]
 
 
+async def nothing_left(_tenant: str) -> int:
+    return 2
+
+
+async def test_a_tenant_that_is_deleted_is_as_one_that_never_was(desk: Desk) -> None:
+    _, key = await desk.changes.create(OP, "new", {"weight": 3.0}, None, with_key=True)
+    disabled = await desk.changes.set_disabled(OP, "new", "", True)
+    assert await desk.changes.delete(OP, "new", disabled.etag, nothing_left) == 2
+    for here in (desk, desk.again()):
+        assert here.registry.get("new") is None
+        assert here.refused(key) == "UNAUTHENTICATED"
+    (gone, *_) = desk.tenants.audit.newest_first()
+    assert (gone.action, gone.tenant, gone.actor) == ("DeleteTenant", "new", OP.name)
+    assert "weight" in gone.changes
+    _, other = await desk.changes.create(OP, "new", {}, None, with_key=True)
+    assert desk.asks(other) == "new"
+    assert desk.entry("new").tenant.weight == 1.0
+
+
+async def test_a_tenant_that_is_enabled_busy_or_configured_is_not_deleted(desk: Desk) -> None:
+    async def busy(_tenant: str) -> int:
+        raise Refusal(CODE.FAILED_PRECONDITION, "it runs", reason="TENANT_BUSY")
+
+    await desk.changes.create(OP, "new", {}, None, with_key=True)
+    with pytest.raises(Refusal) as enabled:
+        await desk.changes.delete(OP, "new", "", nothing_left)
+    await desk.changes.set_disabled(OP, "new", "", True)
+    with pytest.raises(Refusal) as running:
+        await desk.changes.delete(OP, "new", "", busy)
+    await desk.changes.set_disabled(OP, "alice", "", True)
+    with pytest.raises(Refusal) as configured:
+        await desk.changes.delete(OP, "alice", "", nothing_left)
+    with pytest.raises(Refusal) as unknown:
+        await desk.changes.delete(OP, "nobody", "", nothing_left)
+    with pytest.raises(Refusal) as changed:
+        await desk.changes.delete(OP, "new", "an older one", nothing_left)
+    assert [each.value.reason for each in (enabled, running, configured, unknown, changed)] == [
+        "TENANT_ENABLED", "TENANT_BUSY", "TENANT_CONFIGURED", "UNKNOWN_TENANT", "ETAG_MISMATCH",
+    ]  # fmt: skip
+    assert desk.again().entry("new").tenant.disabled
+
+
 async def test_files_are_for_this_user_alone(desk: Desk) -> None:
     await desk.changes.create(OP, "new", {}, None, with_key=True)
     assert {path.name: path.stat().st_mode & 0o077 for path in desk.folder.iterdir()} == {
