@@ -211,6 +211,7 @@ class PredictorHost:
         )
         self._keeper = Keeper(config.state_dir, self._batcher) if config.state_dir is not None else None
         self._telemetry = open_telemetry(telemetry or TelemetryConfig(), "predictor", _now_ms)
+        self._server.observe(self._telemetry.meter)
         told = PredictorTelemetry(self._telemetry, self._batcher, predictor.name, _now_ms)
         self._service = PredictorService(self._batcher, told)
         predictor_pb2_grpc.add_PredictorServiceServicer_to_server(self._service, self._server.server)

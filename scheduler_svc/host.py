@@ -121,6 +121,7 @@ class SchedulerHost:
         self.address = self._server.address
         self._folder, leadership = _take_lead(state_dir)
         self._telemetry = open_telemetry(config.telemetry, "scheduler", clock_ms)
+        self._server.observe(self._telemetry.meter)
         names = tenants.registry.names()
         telemetry = self._told = SchedulerTelemetry(self._telemetry, config.telemetry, names, clock_ms, tenants.usage)
         shell = self.shell = Shell(

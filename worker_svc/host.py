@@ -92,6 +92,7 @@ class WorkerHost:
         self.address = server.address
         worker_id = self._config.worker_id or f"{socket.gethostname()}:{self.address.rpartition(':')[2]}"
         self._telemetry = open_telemetry(self._telemetry_config, "worker", monotonic_ms, instance=worker_id)
+        server.observe(self._telemetry.meter)
         self.service = WorkerService(
             self._engine, self.info, self._config, worker_id, self._set_serving, monotonic_ms, self._telemetry
         )

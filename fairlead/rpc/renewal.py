@@ -36,6 +36,12 @@ class ReloadedCertificates:
         assert self.material.not_after is not None, "a server needs a certificate"
         self._log.info("certificate", setting=setting, expires=self.material.not_after.isoformat())
 
+    @property
+    def expires_s(self) -> float:
+        """When the certificate that new connections see expires, s since 1970."""
+        assert self.material.not_after is not None
+        return self.material.not_after.timestamp()
+
     def credentials(self) -> grpc.ServerCredentials:
         """For a port; asks for client certificates where the files name a `ca`."""
         asks_clients = self._files.ca is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -17,6 +17,11 @@ from fairlead.event_loop import ease_grpc
 from fairlead.rpc.access import Gate
 from fairlead.rpc.certificates import read_material
 from fairlead.rpc.channels import SHARED_OPTIONS, is_loopback
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+
+    from fairlead.rpc.renewal import ReloadedCertificates
 
 MAX_METADATA_BYTES = 16 * 1024
 # "min_ping_interval" is the server's name for what it tolerates (a similarly named "recv" key does not exist and would
@@ -43,11 +48,25 @@ class Server:
         server: the underlying aio server, already bound, not started.
         health: set a service's status by its full name.
         address: host:port really bound (port 0 becomes the port that was given).
+        certificate: what it shows; None: plain text.
     """
 
     server: aio.Server
     health: HealthServicer
     address: str
+    certificate: ReloadedCertificates | None = None
+
+    def observe(self, meter: Meter | None) -> None:
+        """Tells metrics from now on when the certificate expires; nothing where there is none, or no metrics."""
+        certificate = self.certificate
+        if meter is None or certificate is None:
+            return
+        from fairlead.telemetry.metrics import gauge  # noqa: PLC0415  (OpenTelemetry is an extra)
+
+        gauge(
+            meter, "fairlead.certificate.expires.timestamp", "s", "When the server's certificate expires, Unix time.",
+            lambda: [(certificate.expires_s, {})],
+        )  # fmt: skip
 
     async def start(self, *services: str) -> None:
         """Starts it and reports `services` (full names) and "" as SERVING."""
@@ -90,7 +109,8 @@ def make_server(
         ConfigError: plain text beyond loopback that nobody asked for, or certificates that can't be used.
     """
     chosen = security or SecurityConfig()
-    credentials = _credentials(listen, port_setting, service, chosen)
+    certificate = _certificate(listen, port_setting, service, chosen)
+    credentials = certificate.credentials() if certificate is not None else None
     ease_grpc()
     server = aio.server(
         interceptors=[gate or Gate({})],
@@ -114,7 +134,7 @@ def make_server(
         raise PortTaken(
             f"{port_setting}: cannot listen on {listen} (in use?); stop what holds it or set another address"
         )
-    return Server(server, health_servicer, f"{listen.rpartition(':')[0]}:{port}")
+    return Server(server, health_servicer, f"{listen.rpartition(':')[0]}:{port}", certificate)
 
 
 def check_listen(listen: str, port_setting: str, service: ServiceName, security: SecurityConfig) -> None:
@@ -132,9 +152,9 @@ def check_listen(listen: str, port_setting: str, service: ServiceName, security:
         )
 
 
-def _credentials(
+def _certificate(
     listen: str, port_setting: str, service: ServiceName, security: SecurityConfig
-) -> grpc.ServerCredentials | None:
+) -> ReloadedCertificates | None:
     """TLS as configured; None: plain text, on loopback or because somebody said so, and then the log says it."""
     from fairlead.rpc.renewal import ReloadedCertificates  # noqa: PLC0415  (with its logs; a client does without)
     from fairlead.telemetry import get_logger  # noqa: PLC0415
@@ -142,7 +162,7 @@ def _credentials(
     check_listen(listen, port_setting, service, security)
     files = _shown(service, security)
     if files.certificate is not None:
-        return ReloadedCertificates(files, f"security.{service}").credentials()
+        return ReloadedCertificates(files, f"security.{service}")
     if not is_loopback(listen):
         get_logger("tls").warning(
             "INSECURE: plain text beyond this machine", listen=listen, because="security.allow_insecure"

@@ -149,6 +149,15 @@ def test_the_search_finds_what_is_there(written: tuple[Written, list[str]]) -> N
     assert re.search(r'"level": ?"debug"', found.by_place["log scheduler.log"])
 
 
+def test_each_page_says_when_its_certificate_expires(written: tuple[Written, list[str]]) -> None:
+    soon, late = (datetime.now(UTC) + timedelta(days=days) for days in (8, 10))
+    for service in ("scheduler", "predictor", "worker"):
+        page = written[0].by_place[f"page of the {service}"]
+        told = re.search(r"^fairlead_certificate_expires_timestamp_seconds(?:{.*})? (\S+)$", page, re.MULTILINE)
+        assert told, service
+        assert soon.timestamp() < float(told[1]) < late.timestamp(), service
+
+
 @pytest.mark.parametrize("secret", [*KEYS.values(), SERVICE_KEY, WRONG_KEY, "PRIVATE KEY"])
 def test_no_key_is_written_anywhere(secret: str, written: tuple[Written, list[str]]) -> None:
     assert written[0].places_of(secret) == []

@@ -171,12 +171,14 @@ def test_a_renewal_is_taken_up_once_it_is_whole(store: CertStore) -> None:
     assert watched._renewed() is None
     spare = CertStore(store.folder.parent / "spare")
     spare.make_authority(400 * DAY, NOW)
-    spare.issue_service("worker", [], 90 * DAY, NOW)
+    spare.issue_service("worker", [], 80 * DAY, NOW)
     (spare.folder / "worker/tls.key").replace(store.folder / "worker/tls.key")
     assert watched._renewed() is None, "a key without its certificate"
     (spare.folder / "worker/tls.crt").replace(store.folder / "worker/tls.crt")
+    assert watched.expires_s == (NOW + 90 * DAY).timestamp()
     assert watched._renewed() is not None
     assert watched._renewed() is None
+    assert watched.expires_s == (NOW + 80 * DAY).timestamp(), "what new connections see"
 
 
 @pytest.mark.parametrize(
