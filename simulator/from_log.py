@@ -1,8 +1,8 @@
 """Recorded traffic under another policy: "what would it have done with yesterday's traffic?"
 
-Arrivals, prompts, classes, targets, tenants and true lengths are the recorded ones, and so is what the predictor said,
-when it was asked, and how long that took. Workers have the sizes that they described and the pace that they learned;
-they come up when they did and are not lost. The core and the step order are the code that serves.
+Arrivals, prompts, classes, targets, tenants with their weights and true lengths are the recorded ones, and so is what
+the predictor said, when it was asked, and how long that took. Workers have the sizes that they described and the pace
+that they learned; they come up when they did and are not lost. The core and the step order are the code that serves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fairlead.lengths import LengthDistribution
 from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.scheduler import SchedulerCore
-from scheduler_svc.core.types import WorkerUp
+from scheduler_svc.core.types import TenantsChanged, TenantTerms, WorkerUp
 from simulator.figures import Origin, Row, rows_of
 from simulator.policies import Choice, find_placements, find_policies, parse_choice
 from simulator.predictor import Answer, Predictor
@@ -71,6 +71,8 @@ def replay(
         choice.name, choice.settings, Limits(bound, bound), policies=find_policies(), placements=find_placements()
     )
     world = World(core, _predictor(traffic, choice), seed=seed)
+    for at_ms, terms in traffic.terms:  # without their limits: who was refused then is not in the recording
+        world.at(at_ms, world.tell, TenantsChanged(tuple(TenantTerms(each.name, each.weight) for each in terms)))
     for worker in traffic.workers:
         world.at(worker.up_ms, _come_up, world, machine_of(worker.up, choice, token_budget))
     run_to_the_end(world, offered, progress)

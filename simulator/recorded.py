@@ -25,6 +25,8 @@ from scheduler_svc.core.types import (
     Predicted,
     StepCost,
     Stepped,
+    TenantsChanged,
+    TenantTerms,
     WorkerUp,
     WorkerUpdated,
 )
@@ -54,6 +56,7 @@ class Traffic:
         served: the same requests as they went when it was recorded.
         answers: of the predictor, by job id in `offered`.
         workers: of the model.
+        terms: of all tenants, and from when on they held.
         notes: what a user should know of it.
     """
 
@@ -64,6 +67,9 @@ class Traffic:
     served: list[Request]
     answers: dict[int, Answers]
     workers: list[RecordedWorker]
+    terms: list[tuple[float, tuple[TenantTerms, ...]]] = field(
+        default_factory=list[tuple[float, tuple[TenantTerms, ...]]]
+    )
     notes: list[str] = field(default_factory=list[str])
 
 
@@ -90,6 +96,7 @@ class _Reader:
     def __init__(self) -> None:
         self.seen: dict[int, _Seen] = {}
         self.workers: dict[str, RecordedWorker] = {}
+        self.terms: list[tuple[float, tuple[TenantTerms, ...]]] = []
         self.begin_ms: float | None = None
 
     def take(self, item: Item) -> None:
@@ -117,6 +124,8 @@ class _Reader:
                 self._stepped(event, ms)
             case WorkerUp():
                 self.worker_up(event, ms)
+            case TenantsChanged(tenants):
+                self.terms.append((ms, tenants))
             case WorkerUpdated(worker, cost):
                 self._paced(worker_of(worker), cost)
             case _:
@@ -178,6 +187,7 @@ def read_traffic(recording: Recording, progress: Callable[[int], None] | None = 
     first = recording.headers[0]
     for up in first.workers:
         reader.worker_up(up, first.ms)
+    reader.terms.append((first.ms, first.terms))
     for number, item in enumerate(recording.items(), start=1):
         reader.take(item)
         if progress is not None and number % PROGRESS_EVERY == 0:
@@ -192,6 +202,7 @@ def read_traffic(recording: Recording, progress: Callable[[int], None] | None = 
         raise LogError(f"{first.path}: no worker of {model!r} is in it, so nothing says what served")
     traffic = _deal(mine, reader.begin_ms, first)
     traffic.workers = [replace(each, up_ms=max(0.0, each.up_ms - reader.begin_ms)) for each in workers]
+    traffic.terms = [(max(0.0, at_ms - reader.begin_ms), terms) for at_ms, terms in reader.terms]
     traffic.notes += recording.notes
     if len(models) > 1:
         traffic.notes.append(f"{len(models)} models; simulated is the busiest, {model!r}: {len(mine)} requests")

@@ -63,6 +63,9 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_STATE_NOT_WRITABLE: _ClassVar[RefusalReason]
     REFUSAL_REASON_TOO_MANY_TENANTS: _ClassVar[RefusalReason]
     REFUSAL_REASON_TOO_MANY_KEYS: _ClassVar[RefusalReason]
+    REFUSAL_REASON_TENANT_ENABLED: _ClassVar[RefusalReason]
+    REFUSAL_REASON_TENANT_BUSY: _ClassVar[RefusalReason]
+    REFUSAL_REASON_TENANT_CONFIGURED: _ClassVar[RefusalReason]
     REFUSAL_REASON_UNKNOWN_JOB: _ClassVar[RefusalReason]
     REFUSAL_REASON_JOB_LIVES: _ClassVar[RefusalReason]
     REFUSAL_REASON_KEY_IN_USE: _ClassVar[RefusalReason]
@@ -131,6 +134,9 @@ REFUSAL_REASON_LAST_OPERATOR: RefusalReason
 REFUSAL_REASON_STATE_NOT_WRITABLE: RefusalReason
 REFUSAL_REASON_TOO_MANY_TENANTS: RefusalReason
 REFUSAL_REASON_TOO_MANY_KEYS: RefusalReason
+REFUSAL_REASON_TENANT_ENABLED: RefusalReason
+REFUSAL_REASON_TENANT_BUSY: RefusalReason
+REFUSAL_REASON_TENANT_CONFIGURED: RefusalReason
 REFUSAL_REASON_UNKNOWN_JOB: RefusalReason
 REFUSAL_REASON_JOB_LIVES: RefusalReason
 REFUSAL_REASON_KEY_IN_USE: RefusalReason

@@ -45,6 +45,8 @@ from scheduler_svc.core.types import (
 )
 from scheduler_svc.decision_log import DecisionLog, LogSettings
 from simulator.decision_log import LogError, open_recording
+from simulator.from_log import replay
+from simulator.policies import parse_choice
 from simulator.recorded import read_traffic
 from simulator.verify import verify
 from tests.property import world
@@ -311,6 +313,29 @@ def test_recorded_traffic_has_true_lengths_and_says_what_it_guessed(tmp_path: Pa
     assert traffic.offered[1].arrival_ms == pytest.approx(40 + 7.3 * 3 + 60 - 40 + 7.3 - 7.3)
     assert any("1 answers were cut" in note for note in traffic.notes)
     assert any("1 requests left out" in note for note in traffic.notes)
+
+
+def test_weights_of_tenants_hold_in_a_replay_as_they_were_recorded(tmp_path: Path) -> None:
+    """Two tenants send the same at once; the one with eight times the weight is served first, where it is known."""
+    recorded = Recorded(tmp_path)
+    recorded.tell(TenantsChanged((TenantTerms("heavy", 8.0, max_in_flight=1), TenantTerms("light", 1.0))))
+    recorded.tell(WorkerUp("box:1/abc", "m", 4, 2, 400, 16, 16, StepCost(5.0, 0.0, 0.0, 0.0)))
+    for job_id in range(200):
+        tenant = "light" if job_id % 2 else "heavy"
+        recorded.tell(
+            Arrived(job_id, tenant, "m", False, 1000.0, 50.0, 40, 256), after_ms=0.1 if job_id < 80 else 200.0
+        )
+        recorded.tell(Predicted(job_id, 0, LengthDistribution.from_point(200)), after_ms=0.1)
+    recorded.close()
+    traffic = read_traffic(open_recording(tmp_path))
+    assert [sorted(each.weight for each in terms) for _, terms in traffic.terms] == [[], [1.0, 8.0]]
+    weighted = replay(traffic, parse_choice("slo"), 512, 0)
+    traffic.terms = []
+    alike = replay(traffic, parse_choice("slo"), 512, 0)
+    assert all(row.rejected == 0 for row in weighted), "limits of that time refuse nobody"
+    assert weighted[0].jain is not None
+    assert alike[0].jain is not None
+    assert weighted[0].jain < 0.8 < alike[0].jain
 
 
 def run(*arguments: str) -> tuple[int, str]:
