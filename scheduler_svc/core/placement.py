@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from scheduler_svc.core.choices import Choices
 from scheduler_svc.core.guards import keeps_pace
 from scheduler_svc.core.memory import PEAK_SHARE, Peak
 from scheduler_svc.core.placements import Placement
 from scheduler_svc.core.policies import Policy
-from scheduler_svc.core.types import Job, Rules
+from scheduler_svc.core.types import Job, PolicySettings, Rules
 from scheduler_svc.core.workers import ALWAYS, NEVER, Key, WorkerView
 
 LS_PER_SEAT = 2
@@ -40,18 +39,21 @@ class Gate:
         placement: picks.
         policy: in force.
         rules: of its steps.
-        choices: beside it.
+        settings: of the policy, and the choices beside it.
     """
 
-    def __init__(self, look_ahead: int, placement: Placement, policy: Policy, rules: Rules, choices: Choices) -> None:
+    def __init__(
+        self, look_ahead: int, placement: Placement, policy: Policy, rules: Rules, settings: PolicySettings
+    ) -> None:
         self.placement = placement
         self._look_ahead = look_ahead
         self._rules = rules
         # A class-blind policy orders LS and BE alike, so memory holds them alike.
-        explicit = choices.kv_admission == "peak"
-        self._peak_for_be = explicit or (choices.kv_admission == "auto" and policy.admits_by_memory)
+        explicit = settings.kv_admission == "peak"
+        self._peak_for_be = explicit or (settings.kv_admission == "auto" and policy.admits_by_memory)
         self._peak_for_ls = explicit and not rules.class_tiers
-        self._guarded = choices.admission == "guards"
+        self._guarded = settings.admission == "guards"
+        self._window_tokens = settings.window_tokens
 
     @property
     def reckons_memory(self) -> bool:
@@ -152,9 +154,17 @@ class Gate:
         if not held or not worker.jobs:
             return True
         room = PEAK_SHARE * worker.up.kv_blocks * worker.up.kv_block_tokens
+        used, remaining = _memory_of(job)
+        # Most questions are answered by sums that stand ready: the peak is no less than what is held now, and no more
+        # than what all would hold at their ends together. A tally may be a window of tokens behind for each job.
+        tally = worker.tally
+        if tally.used + used > room:
+            return False
+        if tally.used + len(tally) * self._window_tokens + tally.high + used + remaining <= room:
+            return True
         if worker.peak is None:
             worker.peak = Peak(_memory_of(other) for other in worker.jobs.values())
-        return worker.peak.with_job(*_memory_of(job)) <= room
+        return worker.peak.with_job(used, remaining) <= room
 
 
 def ls_places(worker: WorkerView, rules: Rules) -> int:

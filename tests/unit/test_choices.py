@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,7 @@ from scheduler_svc.core.types import (
     Assign,
     CancelRequested,
     Decision,
+    ExecutionEnded,
     Outcome,
     PolicySettings,
     Predicted,
@@ -100,6 +102,36 @@ def test_a_request_enters_only_while_the_predicted_peak_fits(policy: str, kv_adm
     core.handle(replace(WORKER, worker="w2"), 0.0)
     decisions = core.tick(0.0)
     assert len(placed(decisions)) == entered
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whether_it_fits_is_answered_by_sums_as_by_the_whole_formula(seed: int) -> None:
+    rng, entered, kept_out = random.Random(seed), 0, 0
+    up = replace(WORKER, slots=64, step_seats=64, kv_blocks=400, kv_block_tokens=16, max_held=64)
+    core = core_with("fcfs", up, kv_admission="peak")
+    worker = core.workers[up.worker]
+    for job_id in range(1, 200):
+        held = list(worker.jobs.values())
+        if held:
+            job = rng.choice(held)
+            tokens = tuple(
+                (each.job_id, each.attempt, rng.randrange(1, 60)) for each in rng.sample(held, len(held) // 2)
+            )
+            core.handle(Stepped(up.worker, tokens), 0.0)
+            if rng.random() < 0.4:
+                core.handle(ExecutionEnded(up.worker, job.job_id, job.attempt, Outcome.STOP), 0.0)
+            core.tick(0.0)
+        before = [(job.spec.prompt_tokens + job.output_tokens, job.remaining_high) for job in worker.jobs.values()]
+        decisions = come(core, arrived(job_id, prompt=rng.randrange(10, 900)), tokens=None)
+        job = core.live_jobs()[job_id]
+        own = (job.spec.prompt_tokens + job.output_tokens, job.remaining_high)
+        fits = not before or predicted_peak_tokens([*before, own]) <= 0.95 * 400 * 16
+        assert placed(decisions) == ([(job_id, up.worker)] if fits else [])
+        entered, kept_out = entered + fits, kept_out + (not fits)
+        if not fits:
+            core.handle(CancelRequested(job_id, Outcome.CANCELLED_BY_CLIENT, ""), 0.0)
+            core.tick(0.0)
+    assert min(entered, kept_out) > 10, "both happened"
 
 
 def test_peak_holds_ls_only_where_the_policy_is_blind_to_classes() -> None:
