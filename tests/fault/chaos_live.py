@@ -1,9 +1,10 @@
 """`make chaos-live`: real processes under load, killed, stopped and cut off at random; every token is checked.
 
 A predictor, two workers (the simulated engine, or `--vllm`: the demo model on real vLLM) and a scheduler, with a TCP
-proxy before each worker. Each prompt is first asked undisturbed, greedily; whatever happens later, its answer must be
-that one, token by token, and each accepted request must end in exactly one outcome. Recovery is the time from a
-fault until a request that was live then has its next token, or its end.
+proxy before each worker; requests, and a durable job beside them. Each prompt is first asked undisturbed, greedily;
+whatever happens later, its answer must be that one, token by token, each accepted request must end in exactly one
+outcome, and each line of the job have one result. Recovery is the time from a fault until a request that was live then
+has its next token, or its end.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,16 @@ from typing import Any
 import numpy as np
 
 from fairlead.client import AsyncClient, Delta, FairleadError, Finished, Outcome, Retry
-from fairlead.rpc import free_port
-from tests.fault.processes import MODULES, Service, running, write_config
-from tests.fault.proxy import Proxy
+from tests.fault.job_load import JobLoad
+from tests.fault.live_suite import KEY, Suite, running_suite
 
-KEY = "chaos-key"
 PATIENT = {"attempts": 400, "first_delay_s": 0.05, "max_delay_s": 0.5, "reattach_attempts": 400}
 PROMPTS = 40
-MAX_TOKENS = 60
-ENDS_WITHIN_S = 180.0
+MAX_TOKENS = 160
+"""Answers last for a second and more, so that faults hit them in the middle."""
+MIN_TOKENS = 40
+SAMPLING: dict[str, Any] = {"max_tokens": MAX_TOKENS, "min_tokens": MIN_TOKENS, "temperature": 0.0}
+ENDS_WITHIN_S = 300.0
 FAULTS = {
     "scheduler killed": 4, "predictor killed": 3, "worker killed": 3, "scheduler stopped": 1, "worker stopped": 2,
     "predictor stopped": 1, "link reset": 2, "link cut one way": 2, "link cut both ways": 1, "disk full": 1,
@@ -54,38 +54,39 @@ class Live:
     wrong: str = ""
 
 
-@dataclass
-class Suite:
-    """What runs."""
-
-    services: dict[str, Service]
-    proxies: list[Proxy]
-    state: Path
-
-
 class Chaos:
     """Load on a suite, and faults in it.
 
     Args:
         suite: that runs.
         rng: of prompts and faults.
+        job_lines: of a durable job that runs beside the requests; 0: none does.
+
+    Attributes:
+        lives: every request.
+        job: the durable job, once it has been submitted.
+        faults: so far, by name.
+        recovery_s: by fault, of each request that was live at one.
     """
 
-    def __init__(self, suite: Suite, rng: random.Random) -> None:
+    def __init__(self, suite: Suite, rng: random.Random, job_lines: int) -> None:
         self.lives: list[Live] = []
+        self.job: JobLoad | None = None
         self.faults: Counter[str] = Counter()
         self.recovery_s: dict[str, list[float]] = {}
         self._suite = suite
         self._rng = rng
+        self._job_lines = job_lines
         self._expected: list[list[int]] = []
         self._open: dict[int, Live] = {}
         self._watched: list[tuple[str, float, Live, int]] = []
         address = suite.services["scheduler"].address
-        self._client = AsyncClient(address, KEY, retry=Retry(seed=rng.randrange(2**32), **PATIENT))
+        self._client = AsyncClient(address, KEY, retry=Retry(seed=rng.randrange(2**32), **PATIENT), tls=suite.tls)
 
     async def run(self, requests: int, faults: dict[str, int], at_once: int) -> None:
         """So many requests while the faults pass; then all that lives ends."""
-        self._expected = [await self._undisturbed(index) for index in range(PROMPTS)]
+        for first in range(0, PROMPTS, 8):
+            self._expected += await asyncio.gather(*(self._undisturbed(index) for index in range(first, first + 8)))
         going_wrong = asyncio.create_task(self._go_wrong(faults))
 
         async def one_after_another() -> None:
@@ -94,6 +95,10 @@ class Chaos:
                 await self._one(Live(self._rng.randrange(PROMPTS)))
 
         asking = [asyncio.create_task(one_after_another()) for _ in range(at_once)]
+        if self._job_lines:
+            prompts = [_prompt(index) for index in range(PROMPTS)]
+            self.job = JobLoad(self._client, self._job_lines, prompts, SAMPLING, self._expected)
+            asking.append(asyncio.create_task(self.job.run(going_wrong.done)))
         await going_wrong
         async with asyncio.timeout(ENDS_WITHIN_S + requests):
             await asyncio.gather(*asking)
@@ -202,52 +207,27 @@ def _prompt(index: int) -> str:
 
 
 def _options(**more: Any) -> dict[str, Any]:
-    return {"max_tokens": MAX_TOKENS, "temperature": 0.0, "resume_grace_ms": 120_000, **more}
+    return {**SAMPLING, "resume_grace_ms": 120_000, **more}
 
 
-@asynccontextmanager
-async def running_suite(folder: Path, *, vllm: bool, **scheduler: Any) -> AsyncIterator[Suite]:
-    """All services with a proxy before each worker."""
-    engine: dict[str, Any] = {"engine": "vllm", "slots": 16, "step_seats": 8, "max_context_tokens": 512}
-    if not vllm:
-        engine |= {"engine": "simulated", "simulated_step_ms": [8.0, 0.0, 0.2, 0.0], "simulated_answer_tokens": 40}
-    async with AsyncExitStack() as stack:
-        services: dict[str, Service] = {}
-
-        async def start(name: str, **sections: Any) -> None:
-            module = MODULES[name.rstrip("01")]
-            one = Service(module, write_config(folder, name, **sections), folder / f"{name}.log")
-            services[name] = await stack.enter_async_context(running(one))
-
-        proxies: list[Proxy] = []
-        for index in range(2):
-            listen = f"127.0.0.1:{free_port()}"
-            await start(f"worker{index}", worker={**engine, "listen": listen, "worker_id": f"worker{index}"})
-            proxies.append(Proxy(listen))
-            await proxies[-1].start()
-            stack.push_async_callback(proxies[-1].stop)
-        predictor = f"127.0.0.1:{free_port()}"
-        await start("predictor", predictor={"listen": predictor, "predictor": "history"})
-        state = folder / "state"
-        section = {
-            "listen": f"127.0.0.1:{free_port()}", "workers": [proxy.address for proxy in proxies],
-            "predictor": predictor, "state_dir": str(state), **scheduler,
-        }  # fmt: skip
-        tenants = [{"name": "chaos", "key": KEY, "default_class": "be"}]
-        await start("scheduler", scheduler=section, tenants=tenants)
-        yield Suite(services, proxies, state)
-
-
-async def chaos(folder: Path, *, seed: int, requests: int, faults: dict[str, int], vllm: bool) -> dict[str, Any]:
+async def chaos(
+    folder: Path, *, seed: int, requests: int, job_lines: int, faults: dict[str, int], vllm: bool, tls: bool = False
+) -> dict[str, Any]:
     """One run; its figures, and what was wrong."""
     began_s = time.monotonic()
-    async with running_suite(folder, vllm=vllm) as suite:
-        run = Chaos(suite, random.Random(seed))
+    async with running_suite(folder, vllm=vllm, tls=tls) as suite:
+        run = Chaos(suite, random.Random(seed), job_lines)
         await run.run(requests, faults, at_once=24)
     wrong = [f"prompt {live.prompt}: {live.wrong}" for live in run.lives if live.wrong]
+    job: dict[str, int] = {}
+    if run.job is not None:
+        wrong += run.job.wrong
+        job = {"jobs": run.job.jobs, "lines_ended": run.job.ended, "attempts_beyond_the_first": run.job.again}
+    outcomes = Counter(live.finished.outcome.value for live in run.lives if live.finished is not None)
     return {
-        "seed": seed, "engine": "vllm" if vllm else "simulated", "requests": len(run.lives), "wrong": wrong,
-        "tokens": sum(len(live.ids) for live in run.lives), "faults": dict(run.faults),
+        "seed": seed, "engine": "vllm" if vllm else "simulated", "tls": tls, "requests": len(run.lives), "wrong": wrong,
+        "outcomes": dict(outcomes), "job": job, "tokens": sum(len(live.ids) for live in run.lives),
+        "faults": dict(run.faults),
         "recovery_s": {
             name: {"p50": float(np.quantile(times, 0.5)), "p99": float(np.quantile(times, 0.99)), "n": len(times)}
             for name, times in run.recovery_s.items()
@@ -260,10 +240,12 @@ def main() -> int:
     """One run as the command line says; 1 if a request went wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.fault.chaos_live", description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--job-lines", type=int, default=1000, help="of the durable job beside them; 0: none")
     parser.add_argument("--scale", type=float, default=1.0, help=f"faults, as a multiple of {FAULTS}")
     parser.add_argument("--kills", type=int, nargs=2, metavar=("SERVICES", "WORKERS"), help="only kills, so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vllm", action="store_true", help="the demo model on real vLLM, not the simulated engine")
+    parser.add_argument("--tls", action="store_true", help="mutual TLS between services, TLS to the clients")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     faults = {name: max(1, round(count * options.scale)) for name, count in FAULTS.items()}
@@ -272,9 +254,11 @@ def main() -> int:
         halves = services - services // 2, services // 2
         faults = {"scheduler killed": halves[0], "predictor killed": halves[1], "worker killed": workers}
     with tempfile.TemporaryDirectory(prefix="chaos-live-") as folder:
-        result = asyncio.run(
-            chaos(Path(folder), seed=options.seed, requests=options.requests, faults=faults, vllm=options.vllm)
-        )
+        run = chaos(
+            Path(folder), seed=options.seed, requests=options.requests, job_lines=options.job_lines, faults=faults,
+            vllm=options.vllm, tls=options.tls,
+        )  # fmt: skip
+        result = asyncio.run(run)
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ import numpy as np
 from fairlead.client import AsyncClient, FairleadError, Finished, Retry
 from fairlead.rpc import make_channel
 from fairlead.v1 import worker_pb2, worker_pb2_grpc
-from tests.fault.chaos_live import KEY, Suite, running_suite
+from tests.fault.live_suite import KEY, Suite, running_suite
 from tests.fault.processes import open_files, rss_mb
 
 MOST_GROWTH_MB_AN_HOUR = 60.0
