@@ -12,7 +12,10 @@ from fairlead.lengths import Floats
 from fairlead.steps import StepModel
 
 OUTLIER = 4.0
-"""Steps further off than so many mean errors are left out of the second fit: somebody else had the CPU."""
+"""Steps further off than so many median errors are left out of the second fit: somebody else had the CPU."""
+
+LEAST_FITTED = 0.1
+"""Of a measured time: a fitted one counts as no less, so that no weight is without bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class Fit:
 
 
 def fit_steps(steps: Sequence[Step]) -> Fit:
-    """Fits relative errors (weights 1 / time²), once more without outliers.
+    """Fits relative errors, once more without outliers and relative to the fitted times.
+
+    Relative to the measured ones, steps that happened to be short would weigh more: a fit below the mean.
 
     Raises:
         ValueError: fewer than eight steps, or a time that is not positive.
@@ -53,11 +58,11 @@ def fit_steps(steps: Sequence[Step]) -> Fit:
         raise ValueError(f"{len(steps)} steps: at least 8 with positive times are needed to fit four coefficients")
     work = np.array([(1.0, step.prefill_tokens, step.decodes, step.context_tokens) for step in steps])
     times = np.array([step.ms for step in steps])
-    found = _solve(work, times)
+    found = _solve(work, times, times)
     errors = np.abs(work @ found - times) / times
     kept = errors <= OUTLIER * max(float(np.median(errors)), 1e-6)
     if kept.sum() >= 8:
-        found = _solve(work[kept], times[kept])
+        found = _solve(work[kept], times[kept], np.maximum(work[kept] @ found, LEAST_FITTED * times[kept]))
     errors = np.abs(work @ found - times) / times
     prefill = work[:, 1] > 0
     return Fit(
@@ -70,20 +75,20 @@ def fit_steps(steps: Sequence[Step]) -> Fit:
     )
 
 
-def _solve(work: Floats, times: Floats) -> Floats:
-    """The best solution of all those in which some coefficients are 0 and none is negative."""
-    scaled, size = work / times[:, None], work.shape[1]
+def _solve(work: Floats, times: Floats, scale: Floats) -> Floats:
+    """The best solution of all those in which some coefficients are 0 and none is negative; errors over `scale`."""
+    scaled, wanted, size = work / scale[:, None], times / scale, work.shape[1]
     units = np.maximum(np.linalg.norm(scaled, axis=0), 1e-12)
     best: tuple[float, Floats] = (np.inf, np.zeros(size))
     for count in range(size, 0, -1):
         for kept in combinations(range(size), count):
             columns = list(kept)
-            part = np.linalg.lstsq(scaled[:, columns] / units[columns], np.ones(len(times)), rcond=None)[0]
+            part = np.linalg.lstsq(scaled[:, columns] / units[columns], wanted, rcond=None)[0]
             if part.min() < 0:
                 continue
             solution = np.zeros(size)
             solution[columns] = part / units[columns]
-            loss = float(np.sum((scaled @ solution - 1.0) ** 2))
+            loss = float(np.sum((scaled @ solution - wanted) ** 2))
             if loss < best[0]:
                 best = (loss, solution)
     return best[1]

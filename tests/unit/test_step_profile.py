@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def steps(model: StepModel, count: int, noise: float, seed: int = 1) -> list[Ste
 
 def coefficients(model: StepModel) -> tuple[float, ...]:
     return (model.c0_ms, model.c1_ms_per_prefill_token, model.c2_ms_per_decode, model.c3_ms_per_context_token)
+
+
+def test_the_fit_is_of_the_mean_step_where_times_vary_much() -> None:
+    rng = random.Random(3)
+    noisy = [replace(step, ms=step.ms * rng.lognormvariate(-0.045, 0.3)) for step in steps(TRUE, 4000, 0.0)]
+    model = fit_steps(noisy).model
+    fitted_ms = sum(model.step_ms(step.prefill_tokens, step.decodes, step.context_tokens) for step in noisy)
+    assert fitted_ms == pytest.approx(sum(step.ms for step in noisy), rel=0.03)
 
 
 def test_the_fit_finds_what_made_the_steps() -> None:
