@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.predict_data import MAX_ROWS, Source, sources
 from bench.predict_measure import Measured, compared, measure, r2_if_later_known, rows_of
-from bench.predict_report import written
+from bench.predict_report import put_into, written
 from predictor_svc.cli import DEFAULT_ENCODER
 from predictor_svc.encoder.session import Encoder
 from predictor_svc.training.examples import Examples
@@ -29,8 +29,6 @@ from predictor_svc.training.worth import answers_of, said_of
 from simulator.worth import Answer, worth
 
 DEFAULT = "ensemble"
-MEASURED = ",".join(name for name in FITS if name != "proxy")
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -56,6 +54,9 @@ def main(
         int, typer.Option(min=0, help="Arrivals on which sets with text are simulated; 0: their worth is left out.")
     ] = 3,
     max_rows: Annotated[int, typer.Option(min=100, help="Answers that are drawn of a larger file.")] = MAX_ROWS,
+    page: Annotated[
+        Path | None, typer.Option(help="A page with the marks `<!-- table -->` and `<!-- end of table -->`, to fill.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure also what is there already.")] = False,
 ) -> None:
     """Measures the predictors and writes results.json and table.md.
@@ -99,7 +100,10 @@ def main(
             }
             _file(out, source, split).parent.mkdir(parents=True, exist_ok=True)
             _file(out, source, split).write_text(json.dumps(result, indent=1) + "\n")
-    typer.echo(written(out, DEFAULT))
+    table = written(out, DEFAULT)
+    if page is not None:
+        put_into(page, table)
+    typer.echo(table)
 
 
 def _folder(given: Path | None) -> Path:

@@ -12,6 +12,19 @@ import numpy as np
 _PREDICTORS = ("history", "retrieval", "rank", "encoder", "proxy", "forest", "ensemble")
 
 
+_BEGIN, _END = "<!-- table -->\n", "<!-- end of table -->"
+
+
+def put_into(page: Path, table: str) -> None:
+    """Puts the tables between the two marks of a page; raises ValueError where it has none."""
+    text = page.read_text()
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no {_BEGIN.strip()} … {_END}")
+    page.write_text(f"{before}{begin}{table}{end}{after}")
+
+
 def written(out: Path, default: str) -> str:
     """Writes results.json and table.md from all result files in `out`/sets; returns the table."""
     results = [json.loads(path.read_text()) for path in sorted((out / "sets").glob("*.json"))]
@@ -30,8 +43,8 @@ def _table(results: Sequence[dict[str, Any]], split: str, default: str) -> str:
     lines = [
         f"Kendall tau at the first question; difference of `{default}` to the best baseline with its 95 % bootstrap "
         "interval.\n",
-        "| set | best baseline | " + " | ".join(_PREDICTORS) + " | difference |",
-        "|---|---|" + "---|" * (len(_PREDICTORS) + 1),
+        "| set | answers | best baseline | " + " | ".join(_PREDICTORS) + " | difference |",
+        "|---|---|---|" + "---|" * (len(_PREDICTORS) + 1),
     ]
     for dataset in datasets:
         group = [result for result in chosen if result["dataset"] == dataset]
@@ -44,7 +57,9 @@ def _table(results: Sequence[dict[str, Any]], split: str, default: str) -> str:
             f"{_mean([o['difference_low'] for o in ours]):+.3f}..{_mean([o['difference_high'] for o in ours]):+.3f}"
         )
         cells = [f"{tau:.3f}" if np.isfinite(tau) else "-" for tau in taus]
-        lines.append(f"| {dataset} | {best:.3f} {names} | " + " | ".join(cells) + f" | {difference} ({interval}) |")
+        answers = "/".join(sorted({str(result["answers"]) for result in group}))
+        cells = [dataset, answers, f"{best:.3f} {names}", *cells, f"{difference} ({interval})"]
+        lines.append("| " + " | ".join(cells) + " |")
     lines += ["", _default_table(chosen, datasets, default)]
     return "\n".join(lines)
 
