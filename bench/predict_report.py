@@ -100,16 +100,19 @@ def _worth(results: Sequence[dict[str, Any]], split: str) -> str:
     ]
     loads = sorted({row["load"] for row in rows})
     names = [name for name in _PREDICTORS if any(row["predictor"] == name for row in rows)]
+    policies = "/".join(sorted({f"`{row.get('jct_policy', 'isrtf')}`" for row in rows}))
     lines = [
-        "Simulated worth: mean JCT with `fcfs` and with every length known, s; then each predictor's share of that "
-        "gain in mean JCT / in LS goodput.\n",
+        f"Simulated worth: mean JCT with `fcfs` and with every length known (under {policies}), s; then each "
+        "predictor's share of that gain in mean JCT / in LS goodput (under `slo`) / of a backlog that is served one by "
+        "one in the order of first words.\n",
         "| set | load | fcfs | known | " + " | ".join(names) + " |",
         "|---|---|---|---|" + "---|" * len(names),
     ]
     for dataset in sorted({row["dataset"] for row in rows}):
         for load in loads:
             of = {row["predictor"]: row for row in rows if row["dataset"] == dataset and row["load"] == load}
-            cells = [f"{_share(of[name]['jct_gain'])} / {_share(of[name]['ls_gain'])}" for name in names if name in of]
+            gains = ("jct_gain", "ls_gain", "order_gain")
+            cells = [" / ".join(_share(of[name].get(gain)) for gain in gains) for name in names if name in of]
             ends = f"{of['fcfs']['jct_mean_s']:.2f} | {of['oracle']['jct_mean_s']:.2f}"
             lines.append(f"| {dataset} | {load:g} | {ends} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -137,8 +137,8 @@ def evaluate(
     it was not trained on, or it looks better than it is. With neither, the shipped one is judged.
 
     The last table says what the predictions are worth: the answers arrive at 0.95 and 1.1 of what fcfs can serve, and
-    mean JCT under isrtf is told as a share of the way from fcfs (0) to a predictor that knows each length (1), the rate
-    of LS requests within their targets under slo likewise.
+    mean JCT under gittins is told as a share of the way from fcfs (0) to a predictor that knows each length (1), the
+    rate of LS requests within their targets under slo likewise.
 
     Example: fairlead predictor evaluate answers.jsonl --predictor ensemble,history --json scores.json
     """

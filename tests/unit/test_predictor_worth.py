@@ -19,7 +19,7 @@ from predictor_svc.training.dataset import Row
 from predictor_svc.training.examples import make_examples
 from predictor_svc.training.worth import answers_of, said_of
 from simulator.run import Setup
-from simulator.worth import Answer, worth
+from simulator.worth import Answer, order_gain, worth
 from tests.unit.test_training import made_up, written
 
 MACHINE = Setup(seats=4, kv_tokens=20_000)
@@ -60,6 +60,23 @@ def test_worth_goes_from_fcfs_to_knowing_and_orders_predictors_by_their_quality(
     assert seen == [1, 2, 3, 4, 5]
     again = worth(answers, {}, loads=(1.1,), seeds=1, setup=MACHINE)
     assert again == [rows[0], rows[-1]], "one seed, one result"
+
+
+def test_order_gain_is_what_a_backlog_served_one_by_one_gains() -> None:
+    random = np.random.default_rng(3)
+    lengths = np.exp(random.normal(3.5, 0.6, 300)).astype(int) + 1
+    answers = [Answer(60, int(length)) for length in lengths]
+    guessed = lengths * np.exp(random.normal(0, 0.8, 300))
+
+    def completion(order: np.ndarray) -> float:
+        return float(np.cumsum(lengths[order]).mean())
+
+    by_chance = completion(np.arange(300)) / 2 + completion(np.arange(300)[::-1]) / 2
+    expected = (by_chance - completion(np.argsort(guessed))) / (by_chance - completion(np.argsort(lengths)))
+    found = order_gain(answers, [[(0, law(float(guess), 0.2))] for guess in guessed])
+    assert 0.3 < found < 0.9
+    assert found == pytest.approx(expected, abs=0.005)
+    assert order_gain(answers, [[(0, law(50.0, 0.2))]] * 300) == pytest.approx(0, abs=1e-9)
 
 
 def test_too_few_answers_are_refused() -> None:
