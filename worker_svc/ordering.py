@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from worker_svc.be_share import FULL, ShareCredit
 from worker_svc.credits import credits_after, saving_credit
-from worker_svc.step_filler import Filler, slack_ms
+from worker_svc.step_filler import TPOT_PACE, Filler, slack_ms
 from worker_svc.step_types import Held, StepLimits, StepModel, StepPlan, StepRules
 
 __all__ = ["Held", "StepLimits", "StepModel", "StepPlan", "StepRules", "plan_step", "slack_ms"]
@@ -90,22 +90,36 @@ def _order(sequences: Sequence[Held], rules: StepRules, now_ms: float) -> list[H
     if not rules.class_tiers:
         return _by_rank(sequences, rules)
 
-    def key(held: Held) -> tuple[int, float, int]:
-        if held.decoding and held.resident:
-            slack = slack_ms(held, now_ms)
-            ahead = rules.yield_when_ahead and slack > held.tpot_ms and not _stalls(held, rules, now_ms)
-            if not ahead:
-                return (0, slack, held.handle)
-            return (2, slack - KEEPS_SEAT_TPOTS * held.tpot_ms if held.seated else slack, held.handle)
-        return (1, _prefill_due_ms(held, now_ms, rules.relegate_late), held.handle)
-
-    latency_sensitive = sorted([held for held in sequences if held.latency_sensitive], key=key)
-    return latency_sensitive + _by_rank([held for held in sequences if not held.latency_sensitive], rules)
+    # Written out, since calls would cost more than all the rest; handles differ, so that no tie goes beyond them.
+    running: list[tuple[float, int, Held]] = []
+    prefill: list[tuple[float, int, Held]] = []
+    ahead: list[tuple[float, int, Held]] = []
+    best_effort: list[Held] = []
+    may_yield = rules.yield_when_ahead
+    for held in sequences:
+        if not held.latency_sensitive:
+            best_effort.append(held)
+        elif not (held.decoding and held.resident):
+            prefill.append((_prefill_due_ms(held, now_ms, rules.relegate_late), held.handle, held))
+        else:
+            first_ms, tpot_ms = held.first_token_ms, held.tpot_ms
+            slack = (now_ms if first_ms is None else first_ms) + held.output_tokens * TPOT_PACE * tpot_ms - now_ms
+            if not may_yield or slack <= tpot_ms:
+                running.append((slack, held.handle, held))
+            elif held.seated:
+                ahead.append((slack - KEEPS_SEAT_TPOTS * tpot_ms, held.handle, held))
+            else:
+                (running if _stalls(held, rules, now_ms) else ahead).append((slack, held.handle, held))
+    running.sort()
+    prefill.sort()
+    ahead.sort()
+    order = [held for group in (running, prefill, ahead) for _, _, held in group]
+    return order + _by_rank(best_effort, rules)
 
 
 def _stalls(held: Held, rules: StepRules, now_ms: float) -> bool:
-    """Whether its reader has had no token for as long as the longest step may last: saved slack buys no stall."""
-    return not held.seated and now_ms - held.unseated_ms >= rules.max_itl_factor * held.tpot_ms
+    """Whether one without a seat has had no token for as long as the longest step may last: slack buys no stall."""
+    return now_ms - held.unseated_ms >= rules.max_itl_factor * held.tpot_ms
 
 
 def _by_rank(sequences: Sequence[Held], rules: StepRules) -> list[Held]:

@@ -51,6 +51,11 @@ def step_limit_ms(rules: StepRules, tpot_ms: float, slack_ms: float) -> float:
     return min(max(STEP_SHARE_OF_TPOT * tpot_ms, slack_ms), rules.max_itl_factor * tpot_ms)
 
 
+def seats_of(rules: StepRules, limits: StepLimits) -> int:
+    """Sequences that a step has places for."""
+    return max(1, limits.seats if rules.step_seats is None else min(limits.slots, rules.step_seats))
+
+
 def _runs(held: Held) -> bool:
     return held.decoding and held.resident
 
@@ -79,8 +84,7 @@ class Filler:
         self._rules = rules
         self._model = model
         self._now_ms = now_ms
-        seats = limits.seats if rules.step_seats is None else min(limits.slots, rules.step_seats)
-        self._seats = max(1, seats)
+        self._seats = seats_of(rules, limits)
         self._tokens = limits.token_budget
         self._free = limits.free_blocks
         self._resident = sum(1 for held in order if held.resident)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ from vllm.v1.request import Request, RequestStatus
 
 from worker_svc.engines.vllm_wire import RequestNote
 from worker_svc.step_types import Held
+from worker_svc.whole_steps import Decodes
 
 _BLOCKED = (
     RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR,
@@ -48,6 +51,10 @@ class Book:
         self._max_model_len = max_model_len
         self._stale: set[Entry] = set()
         self._tokenless: set[Entry] = set()
+        # What `decodes` tells: who is no plain decode, the class and targets of all, and their context.
+        self._others: set[Entry] = set()
+        self._tpots_ms: Counter[float] = Counter()
+        self._context_tokens = 0
 
     def add(self, request: Request) -> Entry:
         """A new request, with the note that came along."""
@@ -74,16 +81,26 @@ class Book:
         self.requests[note.handle] = request
         self._tokenless.add(entry)
         self._stale.add(entry)
+        self._others.add(entry)
+        if note.latency_sensitive:
+            self._tpots_ms[note.tpot_ms] += 1
         return entry
 
     def forget(self, request_id: str) -> Entry | None:
         """The request has ended."""
         entry = self.by_id.pop(request_id, None)
         if entry is not None:
+            held = entry.held
             self._stale.discard(entry)
             self._tokenless.discard(entry)
-            if self.by_handle.get(entry.held.handle) is entry:
-                del self.by_handle[entry.held.handle], self.requests[entry.held.handle]
+            self._others.discard(entry)
+            self._context_tokens -= held.context_tokens
+            if held.latency_sensitive:
+                self._tpots_ms[held.tpot_ms] -= 1
+                if not self._tpots_ms[held.tpot_ms]:
+                    del self._tpots_ms[held.tpot_ms]
+            if self.by_handle.get(held.handle) is entry:
+                del self.by_handle[held.handle], self.requests[held.handle]
         return entry
 
     def touch(self, request_ids: Iterable[str]) -> None:
@@ -96,14 +113,14 @@ class Book:
         A decode's next state is known without asking vLLM, and decodes are nearly all of a step.
         """
         by_id, block_tokens = self.by_id, self._block_tokens
-        prefill = decodes = context = 0
+        prefill = decodes = context = grown = 0
         for request_id, tokens in scheduled.items():
             entry = by_id[request_id]
             held = entry.held
             before = held.context_tokens
             context += before
             if tokens == 1 and held.decoding and before + 3 < entry.last_context_tokens:
-                decodes += 1
+                grown += 1
                 held.context_tokens = before + 1
                 held.output_tokens += 1
                 if before % block_tokens == 0:
@@ -114,14 +131,33 @@ class Book:
                 else:
                     prefill += tokens
                 self._stale.add(entry)
-        return prefill, decodes, context
+        self._context_tokens += grown
+        return prefill, decodes + grown, context
+
+    def decodes(self) -> Decodes | None:
+        """All that is held, where that is nothing but resident decodes with one token to compute; else None."""
+        if self._others or not self.by_id:
+            return None
+        latency_sensitive = self._tpots_ms.total()
+        return Decodes(
+            latency_sensitive,
+            len(self.by_id) - latency_sensitive,
+            self._context_tokens,
+            min(self._tpots_ms, default=math.inf),
+        )
 
     def refresh(self) -> None:
         """Brings what was touched up to date."""
         again: set[Entry] = set()
         for entry in self._stale:
+            held, before = entry.held, entry.held.context_tokens
             if not self._read(entry):
                 again.add(entry)
+            self._context_tokens += held.context_tokens - before
+            if held.resident and held.decoding and held.left_tokens == 1 and held.admissible:
+                self._others.discard(entry)
+            else:
+                self._others.add(entry)
         self._stale = again
 
     def note_first_tokens(self, now_ms: float) -> None:

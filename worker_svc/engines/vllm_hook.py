@@ -33,6 +33,7 @@ from worker_svc.engines.vllm_wire import EXTRA_KEY, StepRecord, unpack_rules
 from worker_svc.ordering import plan_step
 from worker_svc.step_time import StepTimeFit
 from worker_svc.step_types import StepLimits, StepPlan, StepRules
+from worker_svc.whole_steps import all_take_part, share_after_whole_step
 
 CHECK_VARIABLE = "FAIRLEAD_CHECK_STEPS"
 """Environment variable: 1 checks the invariants at every step and ends the engine with what it found broken."""
@@ -196,20 +197,20 @@ class OrderedScheduler(RecordingScheduler):
         begun = time.perf_counter()
         self.book.refresh()
         planning = time.perf_counter()
-        limits, plan = self._plan()
+        limits = self._limits()
+        plan = None if self._plan_whole(limits) else self._plan(limits)
         planned = time.perf_counter()
-        if plan.evict:
-            limits, plan = self._evict(limits, plan)
-        self._arrange(plan)
-        for handle, credit in plan.credits.items():
-            self.book.by_handle[handle].held.credit = credit
-        self._share = plan.share
+        if plan is not None:
+            if plan.evict:
+                limits, plan = self._evict(limits, plan)
+            self._arrange(plan)
         self._plans += 1
         self._plan_ms += (planned - planning) * 1e3
         self._hook_ms += (time.perf_counter() - planned + planning - begun) * 1e3
+        checked = list(self.book.by_handle) if self.checker else []
         output = super().schedule(throttle_prefills)
         if self.checker:
-            self.checker.scheduled(output, plan, limits, self.rules)
+            self.checker.scheduled(output, plan or StepPlan(dict.fromkeys(checked, 1), checked), limits, self.rules)
         return output
 
     def inspect(self) -> dict[str, float]:
@@ -218,8 +219,8 @@ class OrderedScheduler(RecordingScheduler):
         means = {"plan_ms": self._plan_ms / plans, "hook_ms": self._hook_ms / plans}
         return super().inspect() | {"plans": self._plans, **means}
 
-    def _plan(self) -> tuple[StepLimits, StepPlan]:
-        limits = StepLimits(
+    def _limits(self) -> StepLimits:
+        return StepLimits(
             token_budget=self.max_num_scheduled_tokens,
             seats=self.seats,
             slots=self.max_num_active_reqs,
@@ -228,8 +229,19 @@ class OrderedScheduler(RecordingScheduler):
             chunked_prefill=bool(self.scheduler_config.enable_chunked_prefill),
             watermark_blocks=self.kv_cache_manager.watermark_blocks,
         )
+
+    def _plan(self, limits: StepLimits) -> StepPlan:
         held = [entry.held for entry in self.book.by_id.values()]
-        return limits, plan_step(held, limits, self.rules, self.fit.model(), time.monotonic() * 1e3, self._share)
+        return plan_step(held, limits, self.rules, self.fit.model(), time.monotonic() * 1e3, self._share)
+
+    def _plan_whole(self, limits: StepLimits) -> bool:
+        """Sets the quotas of a step in which all take part; False where that is not known without an order."""
+        decodes = self.book.decodes()
+        if decodes is None or not all_take_part(decodes, limits, self.rules, self.fit.model()):
+            return False
+        self._quotas = dict.fromkeys(self.book.by_id, 1)
+        self._share = share_after_whole_step(decodes, self._share, limits, self.rules)
+        return True
 
     def _evict(self, limits: StepLimits, plan: StepPlan) -> tuple[StepLimits, StepPlan]:
         """Carries the plan's evictions out, but first makes sure that they free what the plan counts on.
@@ -247,7 +259,8 @@ class OrderedScheduler(RecordingScheduler):
             if not overstated:
                 break
             self.book.touch(self.book.requests[handle].request_id for handle in plan.evict)
-            limits, plan = self._plan()
+            limits = self._limits()
+            plan = self._plan(limits)
         now = time.monotonic()
         for handle in plan.evict:
             victim = self.book.requests[handle]
@@ -263,7 +276,13 @@ class OrderedScheduler(RecordingScheduler):
         )
 
     def _arrange(self, plan: StepPlan) -> None:
-        """Quotas by request; priorities, so that vLLM's own KV-shortage victims and admissions follow the plan."""
+        """Quotas by request; priorities, so that vLLM's own KV-shortage victims and admissions follow the plan.
+
+        What is saved up for the steps to come is kept as well.
+        """
+        for handle, credit in plan.credits.items():
+            self.book.by_handle[handle].held.credit = credit
+        self._share = plan.share
         requests = self.book.requests
         for place, handle in enumerate(plan.order):
             requests[handle].priority = place
