@@ -38,13 +38,19 @@ def plan_cpus(engine: str, workers: int) -> list[tuple[int, ...]]:
 
 
 def yield_cpu(pid: int) -> None:
-    """A process that has just been started lets all others go first, where they share what an engine leaves of CPUs.
+    """A started process lets all others go first, where they share what an engine leaves of CPUs.
 
     For the predictor: it computes for milliseconds at each arrival, and a late prediction costs little; the token that
     waits behind it is somebody's first.
+
+    Each service has a session of its own, and where the kernel groups processes by session (`autogroup`) their nice
+    values count inside the group alone: then the group is what has to yield.
     """
     with suppress(OSError):  # it has ended already, and its parent will tell so
         os.setpriority(os.PRIO_PROCESS, pid, YIELDING_NICE)
+    with suppress(OSError):  # a kernel without such groups, or one that lets nobody change them just now
+        if os.getsid(pid) == pid:
+            Path(f"/proc/{pid}/autogroup").write_text(str(YIELDING_NICE))
 
 
 @contextmanager

@@ -157,8 +157,6 @@ class Suite:
         starting: list[Child] = []
         if config.scheduler.predictor is not None:
             self.predictor = await self._spawn("predictor", "predictor_svc", config)
-            if self._engine_cpus:
-                yield_cpu(self.predictor.pid)
             starting.append(self.predictor)
         for index in range(self.options.workers):
             name = f"worker-{index}"
@@ -170,6 +168,8 @@ class Suite:
             self.workers.append(await self._spawn(name, "worker_svc", _with_page(own, index)))
         starting += self.workers
         await self._all_ready(starting)
+        if self.predictor is not None and self._engine_cpus:
+            yield_cpu(self.predictor.pid)
         config = change(
             config,
             "scheduler",

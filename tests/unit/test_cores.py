@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,22 @@ def test_a_process_that_yields_lets_others_go_first() -> None:
         assert os.getpriority(os.PRIO_PROCESS, process.pid) == YIELDING_NICE
         process.communicate(b"\n")
     yield_cpu(process.pid)  # it has ended: nothing to be done, and no error
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+def test_a_session_of_its_own_yields_whole_and_a_shared_one_does_not(own_session: bool) -> None:
+    group = Path("/proc/self/autogroup")
+    if not group.exists():
+        pytest.skip("this kernel does not group processes by session")
+    before = group.read_text()
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=own_session,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield_cpu(process.pid)
+        told = Path(f"/proc/{process.pid}/autogroup").read_text()
+        process.communicate(b"\n")
+    assert told.endswith(f"nice {YIELDING_NICE}\n") == (own_session or before.endswith(f"nice {YIELDING_NICE}\n"))
+    assert group.read_text() == before
