@@ -8,19 +8,19 @@ from scheduler_svc.rounds import MAX_REST_S, MOST_AT_ONCE, REST, Rounds
 
 
 class Stream:
-    """Takes so much CPU time at each turn, by the clock that it is given."""
+    """Takes so long at each turn, by the clock that it is given."""
 
-    def __init__(self, cpu: list[float], costs_s: float = 0.0) -> None:
+    def __init__(self, clock: list[float], takes_s: float = 0.0) -> None:
         self.turns = 0
-        self._cpu = cpu
-        self._costs_s = costs_s
+        self._clock = clock
+        self._takes_s = takes_s
 
     def take_turn(self) -> None:
         self.turns += 1
         asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        self._cpu[0] += self._costs_s
+        self._clock[0] += self._takes_s
 
 
 async def turn_of_the_loop(times: int = 1) -> None:
@@ -29,8 +29,8 @@ async def turn_of_the_loop(times: int = 1) -> None:
 
 
 async def test_all_that_wait_have_one_turn_each_at_once() -> None:
-    cpu = [0.0]
-    rounds, streams = Rounds(lambda: cpu[0]), [Stream(cpu) for _ in range(5)]
+    clock = [0.0]
+    rounds, streams = Rounds(lambda: clock[0]), [Stream(clock) for _ in range(5)]
     for stream in streams * 3:
         rounds.wait(stream)
     await turn_of_the_loop()
@@ -38,8 +38,8 @@ async def test_all_that_wait_have_one_turn_each_at_once() -> None:
 
 
 async def test_a_round_of_many_leaves_the_loop_to_others_in_between() -> None:
-    cpu = [0.0]
-    rounds, streams = Rounds(lambda: cpu[0]), [Stream(cpu) for _ in range(2 * MOST_AT_ONCE + 1)]
+    clock = [0.0]
+    rounds, streams = Rounds(lambda: clock[0]), [Stream(clock) for _ in range(2 * MOST_AT_ONCE + 1)]
     for stream in streams:
         rounds.wait(stream)
     for served in (MOST_AT_ONCE, 2 * MOST_AT_ONCE, 2 * MOST_AT_ONCE + 1):
@@ -48,9 +48,9 @@ async def test_a_round_of_many_leaves_the_loop_to_others_in_between() -> None:
     assert {stream.turns for stream in streams} == {1}
 
 
-async def test_rounds_that_cost_nothing_follow_each_other_without_a_rest() -> None:
-    cpu = [0.0]
-    rounds, stream = Rounds(lambda: cpu[0]), Stream(cpu)
+async def test_rounds_that_take_no_time_follow_each_other_without_a_rest() -> None:
+    clock = [0.0]
+    rounds, stream = Rounds(lambda: clock[0]), Stream(clock)
     for expected in range(1, 6):
         rounds.wait(stream)
         await turn_of_the_loop(3)
@@ -58,8 +58,8 @@ async def test_rounds_that_cost_nothing_follow_each_other_without_a_rest() -> No
 
 
 async def test_after_a_round_that_took_long_tokens_join_until_its_rest_is_over() -> None:
-    loop, cpu = asyncio.get_running_loop(), [0.0]
-    rounds, stream = Rounds(lambda: cpu[0]), Stream(cpu, costs_s=0.01)
+    loop, clock = asyncio.get_running_loop(), [0.0]
+    rounds, stream = Rounds(lambda: clock[0]), Stream(clock, takes_s=0.01)
     rounds.wait(stream)
     begun_s = loop.time()
     await turn_of_the_loop(3)
@@ -71,8 +71,8 @@ async def test_after_a_round_that_took_long_tokens_join_until_its_rest_is_over()
 
 
 async def test_a_rest_is_bounded() -> None:
-    loop, cpu = asyncio.get_running_loop(), [0.0]
-    rounds, stream = Rounds(lambda: cpu[0]), Stream(cpu, costs_s=1000.0)
+    loop, clock = asyncio.get_running_loop(), [0.0]
+    rounds, stream = Rounds(lambda: clock[0]), Stream(clock, takes_s=1000.0)
     rounds.wait(stream)
     await turn_of_the_loop(3)
     rounds.wait(stream)
@@ -80,15 +80,15 @@ async def test_a_rest_is_bounded() -> None:
 
 
 async def test_who_comes_while_others_send_is_not_forgotten() -> None:
-    cpu = [0.0]
-    rounds, late = Rounds(lambda: cpu[0]), Stream(cpu)
+    clock = [0.0]
+    rounds, late = Rounds(lambda: clock[0]), Stream(clock)
 
     class Bringing(Stream):
         def take_turn(self) -> None:
             super().take_turn()
             rounds.wait(late)
 
-    rounds.wait(Bringing(cpu))
+    rounds.wait(Bringing(clock))
     await turn_of_the_loop(4)
     assert late.turns == 1
 
