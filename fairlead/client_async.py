@@ -218,14 +218,28 @@ class AsyncClient:
 
     async def _open(self, opening: Opening, deadline: Deadline, progress: Progress) -> tuple[_Call, Any]:
         """A call and its first event; tries again within the bounds of `Retry`."""
+        worth = partial(self._retry.worth, accepted=progress.accepted is not None)
+        try:
+            return await self._open_once(opening, deadline, progress.trace)
+        except FairleadError as error:
+            if not worth(error):
+                raise
+            refused = [error]
+        # What counts attempts and waits costs more than a call: only who was refused once needs it.
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._retry.attempts) | deadline,
             wait=self._retry.delays(),
-            retry=retry_if_exception(partial(self._retry.worth, accepted=progress.accepted is not None)),
+            retry=retry_if_exception(worth),
             sleep=self._sleep,
             reraise=True,
         )
-        return await retrying(self._open_once, opening, deadline, progress.trace)
+
+        async def attempt() -> tuple[_Call, Any]:
+            if refused:
+                raise refused.pop()
+            return await self._open_once(opening, deadline, progress.trace)
+
+        return await retrying(attempt)
 
     async def _open_once(self, opening: Opening, deadline: Deadline, trace: CallTrace) -> tuple[_Call, Any]:
         timeout_s = deadline.left_s()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -121,6 +122,7 @@ def make_server(
         ),
         maximum_concurrent_rpcs=chosen.max_calls,
     )
+    _take_calls_by_name(server)
     health_servicer = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(
@@ -135,6 +137,19 @@ def make_server(
             f"{port_setting}: cannot listen on {listen} (in use?); stop what holds it or set another address"
         )
     return Server(server, health_servicer, f"{listen.rpartition(':')[0]}:{port}", certificate)
+
+
+def _take_calls_by_name(server: aio.Server) -> None:
+    """Methods of servicers that are added are looked up by name, not registered with gRPC's core as well.
+
+    For each registered method gRPC's asyncio layer keeps a task that waits for its next call, and goes through all of
+    these tasks, some thirty in a scheduler, whenever a call comes. Generated code adds the same handlers in both ways.
+    """
+
+    def not_again(service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        del service_name, method_handlers
+
+    server.add_registered_method_handlers = not_again
 
 
 def check_listen(listen: str, port_setting: str, service: ServiceName, security: SecurityConfig) -> None:
