@@ -8,20 +8,20 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk import environment_variables as env
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from fairlead.config import ConfigError, TelemetryConfig
+from fairlead.telemetry.encoding import SpanSender
 from fairlead.telemetry.exporting import BoundedSpans, GuardedMetrics, GuardedSpans, Losses
 from fairlead.telemetry.logs import get_logger
 from fairlead.telemetry.metrics import counter
@@ -56,10 +56,10 @@ def open_providers(
     tracing = meter = None
     bound = ""
     if traces:
-        exporter = OTLPSpanExporter(endpoint=config.endpoint, timeout=timeout_s)
+        exporter = SpanSender(endpoint=config.endpoint, timeout=timeout_s)
         provider = TracerProvider(_sampler(config), resource, shutdown_on_exit=False)
         provider.add_span_processor(BoundedSpans(GuardedSpans(exporter, losses), losses))
-        tracing = Tracing(provider.get_tracer("fairlead", version("fairlead")), clock_ms)
+        tracing = Tracing(cast(Tracer, provider.get_tracer("fairlead", version("fairlead"))), clock_ms)
         closing.append(provider.shutdown)
         giving_up.append(exporter.shutdown)
     readers: list[MetricReader] = []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -23,10 +24,11 @@ from fairlead import telemetry_names as names
 from fairlead.config import Config, ConfigError, PrometheusConfig, TelemetryConfig
 from fairlead.lengths import LengthDistribution
 from fairlead.telemetry import exporting, logs
+from fairlead.telemetry.encoding import SpanSender
 from fairlead.telemetry.exporting import WARN_EVERY_S, BoundedSpans, GuardedSpans, Losses
 from fairlead.telemetry.metrics import TenantLabels, summed
 from fairlead.telemetry.opening import Telemetry, open_telemetry
-from fairlead.telemetry.traces import Tracing
+from fairlead.telemetry.traces import MAX_EVENTS, Tracing
 from fairlead.v1 import inference_pb2, types_pb2, worker_pb2
 from scheduler_svc.answer import Answer
 from scheduler_svc.core.types import Arrived, End, Job, Outcome
@@ -103,7 +105,8 @@ def test_defaults_are_off() -> None:
 
 
 def test_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "fairlead.telemetry.providers", raising=False)
+    for name in ("providers", "encoding"):
+        monkeypatch.delitem(sys.modules, f"fairlead.telemetry.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
     with pytest.raises(ConfigError, match=r"pip install 'fairlead\[telemetry\]'"):
         open_telemetry(TelemetryConfig(traces=True), "worker", clock)
@@ -195,6 +198,43 @@ def test_times_of_the_services_clock_become_wall_time(tracing: Tracing, spans: I
     assert after_start(request.events[0].timestamp) == 40
     assert request.attributes is not None
     assert request.attributes[names.ERROR_TYPE] == "EXPIRED"
+
+
+# -- encoding
+
+
+def test_spans_are_encoded_as_the_library_would(tracing: Tracing, spans: InMemorySpanExporter) -> None:
+    trace = tracing.start(
+        "generate", SpanKind.SERVER, traceparent=PARENT, tracestate="vendor=1", attributes={"text": "ä", "whole": 7}
+    )
+    trace.phase("queue", 1.0, 2.0)
+    trace.event("placed", 3.0, {"attempt": 1})
+    trace.event("first_token", 4.0)
+    trace.set({"real": 0.5, "true": True, "texts": ("a", "b")})
+    trace.child("predict", SpanKind.CLIENT, 5.0, {"p50": 1.5}).end(6.0)
+    trace.end(7.0, error="EXPIRED", detail="its deadline passed")
+    tracing.start("alone", SpanKind.INTERNAL).end(1.0)
+    made = spans.get_finished_spans()
+    assert len(made) == 4
+    sender = SpanSender(endpoint="http://127.0.0.1:1")
+    for batch in (made, made[1:]):  # the second one has the resource from the first
+        assert sender._translate_data(batch) == encode_spans(batch)
+    sender.shutdown()
+
+
+def test_a_span_that_is_over_takes_nothing_more(tracing: Tracing, spans: InMemorySpanExporter) -> None:
+    trace = tracing.start("generate", SpanKind.SERVER)
+    for number in range(3 * MAX_EVENTS):
+        trace.event("paused", float(number))
+    trace.end(7.0)
+    trace.set({"late": 1})
+    trace.phase("late", 1.0, 2.0)
+    trace.end(8.0)
+    (span,) = spans.get_finished_spans()
+    assert span.end_time is not None
+    assert span.start_time is not None
+    assert span.attributes == {}
+    assert len(span.events) == MAX_EVENTS
 
 
 # -- bounds
