@@ -222,7 +222,7 @@ async def chaos(
     job: dict[str, int] = {}
     if run.job is not None:
         wrong += run.job.wrong
-        job = {"jobs": run.job.jobs, "lines_ended": run.job.ended, "attempts_beyond_the_first": run.job.again}
+        job = {"jobs": run.job.jobs, "lines_ended": run.job.ended}
     outcomes = Counter(live.finished.outcome.value for live in run.lives if live.finished is not None)
     return {
         "seed": seed, "engine": "vllm" if vllm else "simulated", "tls": tls, "requests": len(run.lives), "wrong": wrong,

@@ -21,7 +21,7 @@ class JobLoad:
 
     Attributes:
         ended: lines that have a result, over all jobs.
-        again: attempts beyond the first, over all lines.
+        jobs: submitted so far.
         wrong: what was missing, repeated, or not the answer.
     """
 
@@ -30,7 +30,6 @@ class JobLoad:
     ) -> None:
         self.jobs = 0
         self.ended = 0
-        self.again = 0
         self.wrong: list[str] = []
         self._client = client
         self._prompts = prompts
@@ -56,7 +55,6 @@ class JobLoad:
         async for result in jobs.results(job.job_id):
             line += 1
             self.ended += 1
-            self.again += result.attempts - 1
             what = self._what_is_wrong(result, line)
             if what:
                 self.wrong.append(f"job {self.jobs}, line {result.line}: {what}")
