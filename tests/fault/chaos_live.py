@@ -3,8 +3,8 @@
 A predictor, two workers (the simulated engine, or `--vllm`: the demo model on real vLLM) and a scheduler, with a TCP
 proxy before each worker; requests, and a durable job beside them. Each prompt is first asked undisturbed, greedily;
 whatever happens later, its answer must be that one, token by token, each accepted request must end in exactly one
-outcome, and each line of the job have one result. Recovery is the time from a fault until a request that was live then
-has its next token, or its end.
+outcome, and each line of the job have one result. Recovery is the time from a fault until an answer that was
+under way then has its next token, or its end; the restart of what was killed is part of it, and told apart too.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Chaos:
         lives: every request.
         job: the durable job, once it has been submitted.
         faults: so far, by name.
-        recovery_s: by fault, of each request that was live at one.
+        recovery_s: by fault, of each answer that was under way at one.
+        restart_s: by fault, from each kill until the process was ready again.
     """
 
     def __init__(self, suite: Suite, rng: random.Random, job_lines: int) -> None:
@@ -74,6 +75,7 @@ class Chaos:
         self.job: JobLoad | None = None
         self.faults: Counter[str] = Counter()
         self.recovery_s: dict[str, list[float]] = {}
+        self.restart_s: dict[str, list[float]] = {}
         self._suite = suite
         self._rng = rng
         self._job_lines = job_lines
@@ -147,7 +149,7 @@ class Chaos:
         for name in order:
             await asyncio.sleep(self._rng.uniform(0.3, 1.5))
             now_s = time.monotonic()
-            self._watched += [(name, now_s, live, len(live.at_s)) for live in self._open.values()]
+            self._watched += [(name, now_s, live, len(live.at_s)) for live in self._open.values() if live.ids]
             self.faults[name] += 1
             await self._fault(name)
 
@@ -162,9 +164,11 @@ class Chaos:
             return
         service = services[f"worker{rng.randrange(2)}" if which == "worker" else which]
         if how == "killed":
+            began_s = time.monotonic()
             await service.end(signal.SIGKILL)
             await asyncio.sleep(rng.uniform(0.0, 1.0))
             await service.start()
+            self.restart_s.setdefault(name, []).append(time.monotonic() - began_s)
         else:
             service.send(signal.SIGSTOP)
             await asyncio.sleep(rng.uniform(0.5, 4.0))
@@ -228,12 +232,16 @@ async def chaos(
         "seed": seed, "engine": "vllm" if vllm else "simulated", "tls": tls, "requests": len(run.lives), "wrong": wrong,
         "outcomes": dict(outcomes), "job": job, "tokens": sum(len(live.ids) for live in run.lives),
         "faults": dict(run.faults),
-        "recovery_s": {
-            name: {"p50": float(np.quantile(times, 0.5)), "p99": float(np.quantile(times, 0.99)), "n": len(times)}
-            for name, times in run.recovery_s.items()
-        },
+        "recovery_s": _quantiles(run.recovery_s), "restart_s": _quantiles(run.restart_s),
         "took_s": time.monotonic() - began_s,
     }  # fmt: skip
+
+
+def _quantiles(found: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"p50": float(np.quantile(times, 0.5)), "p99": float(np.quantile(times, 0.99)), "n": len(times)}
+        for name, times in found.items()
+    }
 
 
 def main() -> int:

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 READY_WITHIN_S = 180.0
+GRPC_LATE = "ExecuteBatchError"
+"""grpcio logs this with a traceback of its own where a caller gave up just before its answer was written."""
 MODULES = {"scheduler": "scheduler_svc", "worker": "worker_svc", "predictor": "predictor_svc"}
 TENANTS = [
     {"name": "op", "key": "fuzz-key", "operator": True, "default_class": "ls"},
@@ -89,10 +91,11 @@ class Service:
         return self.log.read_text()[-1500:] if self.log.exists() else ""
 
     def tracebacks(self) -> str:
-        """The first traceback that it logged, if any."""
+        """The first traceback of ours that it logged, if any."""
         text = self.log.read_text() if self.log.exists() else ""
-        at = text.find("Traceback (most recent call last)")
-        return "" if at < 0 else text[max(0, at - 500) : at + 3000]
+        _, *found = text.split("Traceback (most recent call last)")
+        ours = [each for each in found if GRPC_LATE not in each]
+        return ours[0][:3000] if ours else ""
 
 
 def write_config(folder: Path, name: str, **sections: Any) -> Path:
