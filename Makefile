@@ -25,16 +25,16 @@ demo: setup  ## the main job on real vLLM: fcfs, isrtf and slo side by side (SEE
 
 test: setup lint unit live compose-test  ## every check and test, fast ones first
 
-chaos: setup  ## faults at every point in virtual time, all invariants at each event (SEEDS=10000: about 20 minutes)
+chaos: setup  ## faults at every point in virtual time, all invariants at each event (SEEDS=10000: about 40 minutes of two cores)
 	$(PY) -m tests.fault.chaos --seeds $(if $(filter-out 1,$(SEEDS)),$(SEEDS),200) --json build/chaos.json
 
-chaos-live: setup  ## real processes killed, stopped, cut off under load: 50 kills of scheduler and predictor, 20 of workers (VLLM=--vllm)
+chaos-live: setup  ## real processes killed under 2,000 requests and a 1,000-line job: 50 kills of scheduler and predictor, 20 of workers (VLLM=--vllm)
 	$(PY) -m tests.fault.chaos_live --kills 50 20 --requests 2000 $(VLLM) --json build/chaos_live.json
 
 soak: setup  ## mixed load that comes and goes; memory, files and what is held must be flat (MINUTES=60)
 	$(PY) -m tests.fault.soak --minutes $(MINUTES) --json build/soak.json
 
-fuzz: setup  ## hostile messages to every method of every service (MESSAGES=1000000 to each: about half an hour)
+fuzz: setup  ## hostile messages to every method of every service (MESSAGES=1000000 to each: some two hours)
 	$(PY) -m tests.fault.fuzz --messages $(MESSAGES) --json build/fuzz.json
 
 lint: setup  ## style, types, import contracts, the contract's own rules, stubs and settings page current

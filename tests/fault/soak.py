@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fairlead.client import AsyncClient, FairleadError, Finished, Retry
+from fairlead.client import AsyncClient, FairleadError, Finished, NotFound, Overloaded, Retry
 from fairlead.rpc import make_channel
 from fairlead.v1 import worker_pb2, worker_pb2_grpc
 from tests.fault.live_suite import KEY, Suite, running_suite
@@ -33,6 +33,8 @@ LEAST_GROWTH_MB = 12.0
 MOST_MORE_FILES = 8
 NOTE_EVERY_S = 5.0
 AT_ONCE = 24
+MOST_ERRORS = 20
+"""That nobody provoked, as they are told."""
 
 
 class Soak:
@@ -41,6 +43,7 @@ class Soak:
     def __init__(self, suite: Suite, seed: int) -> None:
         self.notes: dict[str, list[tuple[float, float, int]]] = {name: [] for name in suite.services}
         self.outcomes: Counter[str] = Counter()
+        self.errors: list[str] = []
         self._suite = suite
         self._rng = random.Random(seed)
         self._address = suite.services["scheduler"].address
@@ -86,6 +89,8 @@ class Soak:
                         await client.cancel(options["request_id"])
         except FairleadError as error:
             self.outcomes[type(error).__name__] += 1
+            if not isinstance(error, NotFound | Overloaded) and len(self.errors) < MOST_ERRORS:
+                self.errors.append(f"{habit}: {type(error).__name__}: {error}")
 
     async def _note_and_again(self) -> None:
         began_s = time.monotonic()
@@ -142,6 +147,7 @@ async def soak(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
             if (figures["mb_an_hour"] > MOST_GROWTH_MB_AN_HOUR and figures["grew_mb"] > LEAST_GROWTH_MB)
             or figures["more_files"] > MOST_MORE_FILES + AT_ONCE
         ]
+        wrong += run.errors
         wrong += [f"{name} does not run" for name, service in suite.services.items() if not service.lives()]
         wrong += [f"{name}: {words}" for name, service in suite.services.items() if (words := service.tracebacks())]
         await suite.services["scheduler"].end(15)
