@@ -46,16 +46,19 @@ class Answer:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def append(self, token_ids: Sequence[int], text: str) -> None:
-        """Adds what one message brought."""
+    def append(self, token_ids: Sequence[int], text: str) -> int:
+        """Adds what one message brought; returns how many tokens there are."""
+        tokens = self.tokens
         if not token_ids:
             self._late += text
-            return
+            return len(tokens)
         if self._late:
             text, self._late = self._late + text, ""
-        self.tokens.extend(token_ids)
-        self._piece_ends.append(len(self.tokens))
+        tokens.extend(token_ids)
+        length = len(tokens)
+        self._piece_ends.append(length)
         self._parts.append(text)
+        return length
 
     def text(self) -> str:
         """All that is known of the text."""

@@ -159,19 +159,25 @@ class Executions:
         """Tokens, changes and ends since the last message. Raises ValueError where its arrays do not fit together."""
         self.steps, self.step_ms, self.kv_blocks_used = steps.step_count, steps.step_ms, steps.kv_blocks_used
         tokens: list[tuple[int, int, int]] = []
-        ids = steps.token_ids
+        ids, running, deliver = steps.token_ids[:], self._running, self._shell.deliver
         end = 0
         entries = zip(steps.handles, steps.attempts, steps.first_tokens, steps.token_counts, steps.texts, strict=True)
         for handle, attempt, first, count, text in entries:
             begin, end = end, end + count
-            execution = self._running.get(handle)
+            execution = running.get(handle)
             if execution is None or execution.attempt != attempt or execution.replaying:
                 continue
-            if first != execution.at_token:
+            at_token = execution.at_token
+            if first != at_token:
                 self._ask_replay(execution)
-                continue
-            new = self._advance(execution, ids[begin:end], text)
-            if new:
+            elif count and at_token == execution.have_token and execution.at_char == execution.have_char:
+                # Nearly always: nothing of it was delivered before. What `_advance` does is written out here, since a
+                # step of many sequences has but a few microseconds for each.
+                execution.at_token = execution.have_token = at_token + count
+                execution.at_char = execution.have_char = execution.at_char + len(text)
+                deliver(execution.request, ids[begin:end], text)
+                tokens.append((handle, attempt, count))
+            elif new := self._advance(execution, ids[begin:end], text):
                 tokens.append((handle, attempt, new))
         changes = self._changes(steps.changes) if steps.changes else ()
         if tokens or changes:

@@ -22,30 +22,33 @@ class Questions:
     Args:
         live: accepted requests that have not ended, by handle.
         ask: puts a question: about whom, and how many tokens were out.
+
+    Attributes:
+        put_off: requests whose question waits for their first token, and how many tokens were out.
     """
 
     def __init__(self, live: Mapping[int, Request], ask: Callable[[Request, int], None]) -> None:
         self._live = live
         self._ask = ask
         self._loop = asyncio.get_running_loop()
-        self._put_off: dict[int, int] = {}
+        self.put_off: dict[int, int] = {}
         self._fetching: set[asyncio.Task[None]] = set()
 
     def put(self, request: Request, generated_tokens: int, *, placed: bool) -> None:
         """Asks about a request; `placed`: a worker has it already."""
         if placed and request.latency_sensitive and generated_tokens == request.answer.text_from:
-            self._put_off[request.handle] = generated_tokens
+            self.put_off[request.handle] = generated_tokens
             self._loop.call_later(AT_LATEST_S, self._no_longer_put_off, request.handle)
         else:
             self._send(request, generated_tokens)
 
     def token_came(self, request: Request) -> None:
         """Tokens of a request are on their way to its client."""
-        if request.handle in self._put_off:
+        if request.handle in self.put_off:
             self._loop.call_soon(self._no_longer_put_off, request.handle)
 
     def _no_longer_put_off(self, handle: int) -> None:
-        generated_tokens = self._put_off.pop(handle, None)
+        generated_tokens = self.put_off.pop(handle, None)
         request = self._live.get(handle)
         if generated_tokens is not None and request is not None:
             self._send(request, generated_tokens)

@@ -238,15 +238,16 @@ class Shell:
         """New tokens of a request, on their way to whoever reads it."""
         if request.finished is not None:
             return
-        request.answer.append(token_ids, text)
+        length = request.answer.append(token_ids, text)
         slow: ClientStream | None = None
         for stream in request.streams:
             stream.tokens_came()
-            if stream.lag_tokens > self._max_buffered_tokens:
+            if length - stream.taken > self._max_buffered_tokens:
                 slow = stream
         if slow is not None:
             self._too_slow(request, slow)
-        self._questions.token_came(request)
+        if self._questions.put_off:
+            self._questions.token_came(request)
 
     def drain(self) -> None:
         """Accepts nothing from now on; what lives goes on."""

@@ -39,11 +39,6 @@ class ClientStream:
         self._turn = True  # a first token waits for nobody
         self._news: asyncio.Future[None] | None = None
 
-    @property
-    def lag_tokens(self) -> int:
-        """Tokens that came since this stream began and that no delta has taken."""
-        return len(self.request.answer) - self.taken
-
     def tokens_came(self) -> None:
         """There is something to send."""
         if self._turn:

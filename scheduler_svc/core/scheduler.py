@@ -254,25 +254,26 @@ class SchedulerCore:
         worker = self.workers.get(event.worker)
         if worker is not None:
             worker.peak = None
+        live, name, account_of = self._live, event.worker, self.ledger.of
         for job_id, attempt, count in event.tokens:
-            job = self._live.get(job_id)
-            if job is None or job.attempt != attempt or job.worker != event.worker:
+            job = live.get(job_id)
+            if job is None or job.attempt != attempt or job.worker != name:
                 continue
-            began = job.output_tokens == job.base_tokens
-            job.started = True
-            job.output_tokens += count
+            before = job.output_tokens
+            job.output_tokens = out = before + count
             job.last_token_ms = now_ms
-            if began:
+            if before == job.base_tokens:
+                job.started = True
                 self._dispatcher.recount(job)
-            if job.first_token_ms is None:
-                job.first_token_ms = now_ms
-            self.ledger.of(job).output_tokens += count
-            if job.output_tokens - job.estimated_at >= window:
+                if job.first_token_ms is None:
+                    job.first_token_ms = now_ms
+            account_of(job).output_tokens += count
+            if out - job.estimated_at >= window:
                 self._estimate(job)
                 self._dispatcher.fair.estimated(job)
                 self._ask(job)
                 self._dispatcher.rekey(job, now_ms)
-            elif job.output_tokens >= job.review_at:
+            elif out >= job.review_at:
                 self._dispatcher.rekey(job, now_ms)
         for job_id, attempt, change in event.changes:
             job = self._live.get(job_id)
