@@ -59,6 +59,16 @@ PROFILES = {
             kv_tokens=400_000,
         ),
         Profile(
+            "cpu-demo",
+            "vLLM on two shared CPU cores with the demo model, 12 seats: what `fairlead up` runs without a GPU",
+            "learned by the worker in the warm-up of docs/fidelity/load_0.9.json (vLLM 0.32.0, AMD EPYC), while the "
+            "fit still lay below the mean: steps lasted up to a fifth longer. KV cache not measured: that of `design`. "
+            "`python -m bench.step_profile --json FILE` measures the machine that you have",
+            StepModel(4.17, 0.0674, 0.102, 0.000566),
+            seats=12,
+            block_tokens=32,
+        ),
+        Profile(
             "h100x8-llama2-70b",
             "eight H100 of 80 GB, Llama 2 70B in 16 bits, tensor parallel: slow steps, much KV cache",
             "fitted to the published measurements of Splitwise (Patel et al., ISCA 2024): github.com/Mutinifni/"
