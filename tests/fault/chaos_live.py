@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import random
 import signal
 import sys
@@ -85,11 +86,11 @@ class Chaos:
         address = suite.services["scheduler"].address
         self._client = AsyncClient(address, KEY, retry=Retry(seed=rng.randrange(2**32), **PATIENT), tls=suite.tls)
 
-    async def run(self, requests: int, faults: dict[str, int], at_once: int) -> None:
-        """So many requests while the faults pass; then all that lives ends."""
+    async def run(self, requests: int, faults: dict[str, int], at_once: int, minutes: float) -> None:
+        """So many requests while the faults pass, `minutes` at most; then all that lives ends."""
         for first in range(0, PROMPTS, 8):
             self._expected += await asyncio.gather(*(self._undisturbed(index) for index in range(first, first + 8)))
-        going_wrong = asyncio.create_task(self._go_wrong(faults))
+        going_wrong = asyncio.create_task(self._go_wrong(faults, minutes))
 
         async def one_after_another() -> None:
             # At least so many, and on until the last fault has passed: every fault is to meet load.
@@ -143,11 +144,14 @@ class Chaos:
             same = next((i for i, pair in enumerate(zip(live.ids, expected, strict=False)) if pair[0] != pair[1]), None)
             live.wrong = live.wrong or f"{len(live.ids)} of {len(expected)} tokens, first difference at {same}"
 
-    async def _go_wrong(self, faults: dict[str, int]) -> None:
+    async def _go_wrong(self, faults: dict[str, int], minutes: float) -> None:
         order = [name for name, count in faults.items() for _ in range(count)]
         self._rng.shuffle(order)
+        end_s = time.monotonic() + 60 * minutes
         for name in order:
             await asyncio.sleep(self._rng.uniform(0.3, 1.5))
+            if time.monotonic() > end_s:
+                return
             now_s = time.monotonic()
             self._watched += [(name, now_s, live, len(live.at_s)) for live in self._open.values() if live.ids]
             self.faults[name] += 1
@@ -215,13 +219,21 @@ def _options(**more: Any) -> dict[str, Any]:
 
 
 async def chaos(
-    folder: Path, *, seed: int, requests: int, job_lines: int, faults: dict[str, int], vllm: bool, tls: bool = False
+    folder: Path,
+    *,
+    seed: int,
+    requests: int,
+    job_lines: int,
+    faults: dict[str, int],
+    vllm: bool,
+    tls: bool = False,
+    minutes: float = math.inf,
 ) -> dict[str, Any]:
     """One run; its figures, and what was wrong."""
     began_s = time.monotonic()
     async with running_suite(folder, vllm=vllm, tls=tls) as suite:
         run = Chaos(suite, random.Random(seed), job_lines)
-        await run.run(requests, faults, at_once=24)
+        await run.run(requests, faults, at_once=24, minutes=minutes)
     wrong = [f"prompt {live.prompt}: {live.wrong}" for live in run.lives if live.wrong]
     job: dict[str, int] = {}
     if run.job is not None:
@@ -251,6 +263,9 @@ def main() -> int:
     parser.add_argument("--job-lines", type=int, default=1000, help="of the durable job beside them; 0: none")
     parser.add_argument("--scale", type=float, default=1.0, help=f"faults, as a multiple of {FAULTS}")
     parser.add_argument("--kills", type=int, nargs=2, metavar=("SERVICES", "WORKERS"), help="only kills, so many")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="for the faults: those that are left by then are not done"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vllm", action="store_true", help="the demo model on real vLLM, not the simulated engine")
     parser.add_argument("--tls", action="store_true", help="mutual TLS between services, TLS to the clients")
@@ -264,7 +279,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-live-") as folder:
         run = chaos(
             Path(folder), seed=options.seed, requests=options.requests, job_lines=options.job_lines, faults=faults,
-            vllm=options.vllm, tls=options.tls,
+            vllm=options.vllm, tls=options.tls, minutes=options.minutes,
         )  # fmt: skip
         result = asyncio.run(run)
     print(json.dumps(result, indent=1))
