@@ -13,21 +13,22 @@ from worker_svc.whole_steps import Decodes, all_take_part, share_after_whole_ste
 shares = st.builds(ShareCredit, st.sampled_from([0.0, 0.5, 1.0, 20.0, 50.0]), st.booleans())
 limits = st.builds(
     StepLimits,
-    token_budget=st.sampled_from([3, 8, 2048]),
-    seats=st.integers(1, 16),
-    slots=st.integers(1, 16),
-    free_blocks=st.sampled_from([0, 4, 8, 500]),
+    token_budget=st.sampled_from([8, 2048]),
+    seats=st.sampled_from([6, 16]),
+    slots=st.sampled_from([6, 16]),
+    free_blocks=st.sampled_from([4, 500]),
     block_tokens=st.just(BLOCK_TOKENS),
 )
 
 
 @st.composite
 def decodes(draw: st.DrawFn) -> list[Held]:
-    """Resident decodes, late and early, of both classes."""
-    return [_decode(draw, handle) for handle in range(draw(st.integers(1, 12)))]
+    """Resident decodes, late and early, of both classes; their targets are near each other, or all would be tight."""
+    tpots_ms = draw(st.sampled_from([(1.0, 2.0), (50.0, 70.0), (5_000.0, 9_000.0)]))
+    return [_decode(draw, handle, tpots_ms) for handle in range(draw(st.integers(1, 12)))]
 
 
-def _decode(draw: st.DrawFn, handle: int) -> Held:
+def _decode(draw: st.DrawFn, handle: int, tpots_ms: tuple[float, float]) -> Held:
     context = draw(st.integers(1, 200))
     return Held(
         handle=handle,
@@ -42,7 +43,7 @@ def _decode(draw: st.DrawFn, handle: int) -> Held:
         arrival_ms=NOW_MS - draw(st.sampled_from([0.0, 5_000.0])),
         first_token_ms=NOW_MS - draw(st.floats(0.0, 9_000.0)),
         ttft_ms=1_000.0,
-        tpot_ms=draw(st.sampled_from([1.0, 50.0, 5_000.0])),
+        tpot_ms=draw(st.sampled_from(tpots_ms)),
         blocks=-(-context // BLOCK_TOKENS),
     )
 
