@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.property.test_plan_step import BLOCK_TOKENS, NOW_MS, models, rules
 from worker_svc.be_share import ShareCredit
 from worker_svc.ordering import Held, StepLimits, StepModel, StepRules, plan_step
+from worker_svc.step_filler import TPOT_PACE
 from worker_svc.whole_steps import Decodes, all_take_part, share_after_whole_step
 
 shares = st.builds(ShareCredit, st.sampled_from([0.0, 0.5, 1.0, 20.0, 50.0]), st.booleans())
@@ -30,6 +31,8 @@ def decodes(draw: st.DrawFn) -> list[Held]:
 
 def _decode(draw: st.DrawFn, handle: int, tpots_ms: tuple[float, float]) -> Held:
     context = draw(st.integers(1, 200))
+    tpot_ms, output_tokens = draw(st.sampled_from(tpots_ms)), draw(st.integers(1, 100))
+    slack_ms = draw(st.sampled_from([-600.0, -10.0, 0.0, 30.0, 10_000.0]))
     return Held(
         handle=handle,
         rank=draw(st.integers(0, 3)),
@@ -38,12 +41,12 @@ def _decode(draw: st.DrawFn, handle: int, tpots_ms: tuple[float, float]) -> Held
         seated=draw(st.booleans()),
         left_tokens=1,
         context_tokens=context,
-        output_tokens=draw(st.integers(1, 100)),
+        output_tokens=output_tokens,
         decoding=True,
         arrival_ms=NOW_MS - draw(st.sampled_from([0.0, 5_000.0])),
-        first_token_ms=NOW_MS - draw(st.floats(0.0, 9_000.0)),
+        first_token_ms=NOW_MS + slack_ms - output_tokens * TPOT_PACE * tpot_ms,
         ttft_ms=1_000.0,
-        tpot_ms=draw(st.sampled_from(tpots_ms)),
+        tpot_ms=tpot_ms,
         blocks=-(-context // BLOCK_TOKENS),
     )
 
