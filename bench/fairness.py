@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,8 @@ from simulator.world import Request, World
 
 FEW, MANY = "few", "many"
 TIMES = 10
+FLOODS = {f"{TIMES} times its LS": 1.0, f"{TIMES} times as much BE": 0.0}
+"""What the other tenant sends: its LS part."""
 BACKLOGGED = 1.2
 """What the smaller tenant asks for alone, over what the machine serves first come, first served."""
 MINUTE_MS, LOOK_EVERY_MS = 60_000.0, 500.0
@@ -167,12 +169,14 @@ def shares(
     )  # fmt: skip
 
 
-def isolation(policy: str, source: str, setup: Setup, minutes: float) -> list[Isolation]:
-    """A tenant that asks for 0.4 of the machine in LS: alone, beside a flood of LS, beside a flood of BE."""
+def isolation(
+    policy: str, source: str, setup: Setup, minutes: float, floods: Mapping[str, float] = FLOODS
+) -> list[Isolation]:
+    """A tenant that asks for 0.4 of the machine in LS: alone, then beside each flood."""
     capacity = measure_capacity(source, replace(setup, requests=2000))
     few = 0.4 * capacity
     found: list[Isolation] = []
-    for beside, ls_part in (("nobody", None), ("10 times its LS", 1.0), ("10 times as much BE", 0.0)):
+    for beside, ls_part in (("nobody", None), *floods.items()):
         rates = {FEW: (few, 1.0)} | ({} if ls_part is None else {MANY: (TIMES * few, ls_part)})
         requests, workload = arrivals(source, setup, rates, minutes)
         world = world_for(policy, setup, source, workload, dict.fromkeys((FEW, MANY), 1.0))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.fairness import isolation
+from bench.fairness import MOST_POINTS, isolation
 from bench.overload import LEAST_ATTAINMENT, Run, measured
 from fairlead.lengths import LengthDistribution
 from fairlead.steps import StepModel
@@ -170,7 +170,8 @@ def test_three_times_the_capacity_of_few_seats_is_borne() -> None:
     assert found.refused_without_delay == 0, found
 
 
-def test_a_flood_of_another_tenant_costs_little() -> None:
-    """Half a minute of `python -m bench.fairness`: of 70 requests two are more than the two points wanted."""
-    found = isolation("slo@overload=reject", "synthetic", Setup(), 0.5)
-    assert min(each.attainment for each in found) >= found[0].alone - 0.05, found
+def test_a_flood_of_another_tenant_costs_at_most_two_points() -> None:
+    """Two minutes of `python -m bench.fairness` beside a flood of LS; seeds differ by a point, alone all are met."""
+    alone, flooded = isolation("slo@overload=reject", "synthetic", Setup(), 2.0, {"a flood of LS": 1.0})
+    assert flooded.attainment >= alone.attainment - MOST_POINTS, (alone, flooded)
+    assert alone.attainment >= LEAST_ATTAINMENT, alone
