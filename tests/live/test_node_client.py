@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.foreign_client import Example, build, check_mutual_tls, check_streams_cancels_and_reads_refusals
+from tests.live.foreign_client import Example, build, check_mutual_tls, check_streams_cancels_and_reads_refusals, run
+from tests.live.scheduler_suite import running_suite
 from tests.requirements import lacking
 
 pytestmark = pytest.mark.live
@@ -36,3 +38,27 @@ async def test_node_streams_cancels_and_reads_typed_refusals(example: Example, t
 
 async def test_node_over_mutual_tls(example: Example, tmp_path: Path) -> None:
     await check_mutual_tls(example, tmp_path)
+
+
+async def test_node_submits_a_job_and_reads_its_results(example: Example, tmp_path: Path) -> None:
+    lines = [{"custom_id": name, "prompt": f"Say {name}.", "max_tokens": 5} for name in ("a", "b", "c")]
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("\n".join(json.dumps(line) for line in lines))
+    bad.write_text("\n".join(json.dumps({**line, "temperature": -1}) for line in lines))
+
+    def submitting(file: Path) -> Example:
+        return Example(example.folder, ("npm", "--silent", "run", "jobs", "--", str(file), f"key of {file.name}"))
+
+    async with running_suite(tmp_path / "state", predictor=None) as suite:
+        code, out, errors = await run(submitting(good), suite.scheduler.address, "alice-key")
+        assert code == 0, out + errors
+        assert ": 3 lines" in errors
+        results = [json.loads(line) for line in out.splitlines()]
+        assert [(each["line"], each["customId"]) for each in results] == [(1, "a"), (2, "b"), (3, "c")]
+        assert all(each["text"] and each["outcome"] in ("OUTCOME_STOP", "OUTCOME_LENGTH") for each in results)
+        code, again, errors = await run(submitting(good), suite.scheduler.address, "alice-key")
+        assert (code, again, "submitted before" in errors) == (0, out, True)
+        code, out, errors = await run(submitting(bad), suite.scheduler.address, "alice-key")
+        assert (code, out) == (1, "")
+        assert "INVALID" in errors
+        assert "line 1" in errors

@@ -7,7 +7,9 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { ProtoGrpcType as DetailTypes } from "../generated/error_details.js";
 import type { InferenceServiceClient } from "../generated/fairlead/v1/InferenceService.js";
+import type { JobServiceClient } from "../generated/fairlead/v1/JobService.js";
 import type { ProtoGrpcType as InferenceTypes } from "../generated/inference.js";
+import type { ProtoGrpcType as JobTypes } from "../generated/jobs.js";
 import type { ProtoGrpcType as StatusTypes } from "../generated/status.js";
 
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024; // fairlead takes and sends no larger message
@@ -15,11 +17,12 @@ const folder = (path: string) => fileURLToPath(new URL(`../../../../${path}`, im
 
 // The same choices as in `npm run generate`, which makes the types of what is loaded here.
 const loaded = loadPackageDefinition(
-  loadSync(["fairlead/v1/inference.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"], {
+  loadSync(["fairlead/v1/inference.proto", "fairlead/v1/jobs.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"], {
     includeDirs: [folder("protos"), folder("examples/protos")],
     longs: Number, enums: String, oneofs: true, defaults: true,
   }),
 ) as unknown as InferenceTypes & StatusTypes & DetailTypes;
+const jobs = (loaded as unknown as JobTypes).fairlead.v1;
 const rpc = loaded.google.rpc as StatusTypes["google"]["rpc"] & DetailTypes["google"]["rpc"];
 
 // TLS where FAIRLEAD_CA names the CA of the scheduler's certificate (a PEM file), with a certificate of one's own where
@@ -31,13 +34,19 @@ function fromEnvironment(): ChannelCredentials {
   return credentials.createSsl(ca, file("FAIRLEAD_CERT_KEY"), file("FAIRLEAD_CERT"));
 }
 
+const OPTIONS = {
+  "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+  "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+  "grpc.keepalive_time_ms": 10_000, // the server refuses pings that come more often than each 5 s
+  "grpc.keepalive_timeout_ms": 10_000,
+};
+
 export function connect(address: string): InferenceServiceClient & Client {
-  return new loaded.fairlead.v1.InferenceService(address, fromEnvironment(), {
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-    "grpc.keepalive_time_ms": 10_000, // the server refuses pings that come more often than each 5 s
-    "grpc.keepalive_timeout_ms": 10_000,
-  });
+  return new loaded.fairlead.v1.InferenceService(address, fromEnvironment(), OPTIONS);
+}
+
+export function connectJobs(address: string): JobServiceClient & Client {
+  return new jobs.JobService(address, fromEnvironment(), OPTIONS);
 }
 
 // Who is asking is told by the key alone.
@@ -101,4 +110,13 @@ function readDetail(type: string, value: Buffer, problem: Problem): void {
 
 export function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && "code" in error && "details" in error;
+}
+
+// Tells a failed call and makes the exit code 1; anything else is thrown on.
+export function fail(error: unknown): void {
+  process.exitCode = 1;
+  if (!isServiceError(error)) throw error;
+  const problem = problemOf(error);
+  console.error(`error: ${problem.code} ${problem.reason}: ${problem.message}`);
+  if (problem.retryAfterMs !== undefined) console.error(`retry after: ${problem.retryAfterMs} ms`);
 }

@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { stdout } from "node:process";
 import type { GenerateRequest } from "../generated/fairlead/v1/GenerateRequest.js";
 import type { SamplingParams } from "../generated/fairlead/v1/SamplingParams.js";
-import { connect, events, isServiceError, problemOf, withKey } from "./fairlead.js";
+import { connect, events, fail, isServiceError, problemOf, withKey } from "./fairlead.js";
 
 const client = connect(process.env.FAIRLEAD_ADDRESS ?? "127.0.0.1:7600");
 const metadata = withKey(process.env.FAIRLEAD_KEY ?? "");
@@ -62,14 +62,6 @@ async function refused(): Promise<void> {
     return;
   }
   throw new Error("a temperature of -1 was accepted");
-}
-
-function fail(error: unknown): void {
-  process.exitCode = 1;
-  if (!isServiceError(error)) throw error;
-  const problem = problemOf(error);
-  console.error(`error: ${problem.code} ${problem.reason}: ${problem.message}`);
-  if (problem.retryAfterMs !== undefined) console.error(`retry after: ${problem.retryAfterMs} ms`);
 }
 
 try {
