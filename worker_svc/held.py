@@ -171,7 +171,6 @@ class Ledger:
                     request_key=held.admit.request_key,
                     output_tokens=held.output_tokens,
                     outcome=held.end.outcome if held.end else None,
-                    content_digest=held.admit.content_digest,
                 )
             )
         return entries

@@ -148,7 +148,7 @@ class Lead(_message.Message):
     def __init__(self, scheduler_id: _Optional[str] = ..., epoch: _Optional[int] = ..., protocol_version: _Optional[int] = ...) -> None: ...
 
 class Admit(_message.Message):
-    __slots__ = ("handle", "attempt", "request_key", "token_ids", "forced_tokens", "sampling", "service_class", "slo", "age_ms", "cache_salt", "rank", "coalesce_tokens", "traceparent", "tracestate", "content_digest")
+    __slots__ = ("handle", "attempt", "request_key", "token_ids", "forced_tokens", "sampling", "service_class", "slo", "age_ms", "cache_salt", "rank", "coalesce_tokens", "traceparent", "tracestate")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -163,7 +163,6 @@ class Admit(_message.Message):
     COALESCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     handle: int
     attempt: int
     request_key: str
@@ -178,8 +177,7 @@ class Admit(_message.Message):
     coalesce_tokens: int
     traceparent: str
     tracestate: str
-    content_digest: bytes
-    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., forced_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., age_ms: _Optional[float] = ..., cache_salt: _Optional[str] = ..., rank: _Optional[int] = ..., coalesce_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., content_digest: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., forced_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.SamplingParams, _Mapping]] = ..., service_class: _Optional[_Union[_types_pb2.ServiceClass, str]] = ..., slo: _Optional[_Union[_types_pb2.Slo, _Mapping]] = ..., age_ms: _Optional[float] = ..., cache_salt: _Optional[str] = ..., rank: _Optional[int] = ..., coalesce_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class Ranks(_message.Message):
     __slots__ = ("version", "handles", "rules")
@@ -272,20 +270,18 @@ class Leading(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., protocol_version: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("handle", "attempt", "request_key", "output_tokens", "outcome", "content_digest")
+    __slots__ = ("handle", "attempt", "request_key", "output_tokens", "outcome")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     handle: int
     attempt: int
     request_key: str
     output_tokens: int
     outcome: _types_pb2.Outcome
-    content_digest: bytes
-    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., output_tokens: _Optional[int] = ..., outcome: _Optional[_Union[_types_pb2.Outcome, str]] = ..., content_digest: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, handle: _Optional[int] = ..., attempt: _Optional[int] = ..., request_key: _Optional[str] = ..., output_tokens: _Optional[int] = ..., outcome: _Optional[_Union[_types_pb2.Outcome, str]] = ...) -> None: ...
 
 class Steps(_message.Message):
     __slots__ = ("step_count", "step_ms", "handles", "attempts", "first_tokens", "token_counts", "token_ids", "texts", "ends", "changes", "kv_blocks_used", "running", "waiting")
