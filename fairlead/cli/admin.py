@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from fairlead.cli import tenants_view
-from fairlead.cli.options import Address, ConfigFile, Key, TenantName, access_of, key_of
+from fairlead.cli.options import Asked, access_of, asking, key_of
 from fairlead.cli.problems import explain, fail, wide_console
 from fairlead.client import Admin, FairleadError
 from fairlead.v1 import admin_pb2, types_pb2
@@ -22,10 +21,10 @@ policy_app = typer.Typer(
 
 
 @contextmanager
-def operator(address: str | None, key: str | None, tenant: str | None, config: Path | None) -> Generator[Admin]:
+def operator(asked: Asked) -> Generator[Admin]:
     """An admin client; its errors end the command with a sentence."""
-    access = access_of(address, key, config)
-    admin = Admin(access.address, key_of(access, tenant, operator=True), tls=access.tls)
+    access = access_of(asked.address, asked.key, asked.config)
+    admin = Admin(access.address, key_of(access, asked.tenant, operator=True), tls=access.tls)
     try:
         yield admin
     except FairleadError as error:
@@ -35,9 +34,10 @@ def operator(address: str | None, key: str | None, tenant: str | None, config: P
 
 
 @policy_app.command("get")
-def get_policy(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
+@asking
+def get_policy(asked: Asked) -> None:
     """Print the policy in force, its options and the choices beside it."""
-    with operator(address, key, tenant, config) as admin:
+    with operator(asked) as admin:
         status = admin.status()
     print(status.policy)
     for name, value in _settings(status.settings):
@@ -45,7 +45,9 @@ def get_policy(tenant: TenantName = None, key: Key = None, address: Address = No
 
 
 @policy_app.command("set")
+@asking
 def set_policy(
+    asked: Asked,
     policy: Annotated[str, typer.Argument(help="One of `fairlead policy list`.")],
     seats: Annotated[int | None, typer.Option(min=1, help="Places in a step on each worker.")] = None,
     window_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens between two estimates.")] = None,
@@ -64,10 +66,6 @@ def set_policy(
             "predict and more; `fairlead policy get` lists them. May be repeated.",
         ),
     ] = None,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Change the policy of every worker at once, without a restart.
 
@@ -75,7 +73,7 @@ def set_policy(
     fairlead policy set slo --choice placement=freeness --choice overload=relegate
     """
     options, choices = _pairs(option or []), _pairs(choice or [], "--choice", "placement=freeness")
-    with operator(address, key, tenant, config) as admin:
+    with operator(asked) as admin:
         before = admin.set_policy(
             policy, step_seats=seats, window_tokens=window_tokens, be_share=be_share, options=options,
             choices=choices,
@@ -84,11 +82,10 @@ def set_policy(
 
 
 @policy_app.command("list")
-def list_policies(
-    tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None
-) -> None:
+@asking
+def list_policies(asked: Asked) -> None:
     """Print every policy that can be set, plug-ins included."""
-    with operator(address, key, tenant, config) as admin:
+    with operator(asked) as admin:
         policies = admin.policies()
     table = Table("policy", "what it does")
     for each in policies:
@@ -97,15 +94,13 @@ def list_policies(
 
 
 @policy_app.command("show")
+@asking
 def show_policy(
+    asked: Asked,
     policy: Annotated[str, typer.Argument(help="One of `fairlead policy list`.")],
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Print what a policy does and the options that it takes."""
-    with operator(address, key, tenant, config) as admin:
+    with operator(asked) as admin:
         policies = {each.policy: each for each in admin.policies()}
     if policy not in policies:
         fail(f"unknown policy {policy!r}; known: {', '.join(policies)}")
@@ -117,9 +112,10 @@ def show_policy(
     console.print(table if policies[policy].options else "It has no options of its own.")
 
 
-def status(tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None) -> None:
+@asking
+def status(asked: Asked) -> None:
     """Print workers, tenants, predictor and policy of a running suite; needs an operator's key."""
-    with operator(address, key, tenant, config) as admin:
+    with operator(asked) as admin:
         found = admin.status()
     console = wide_console()
     draining = ", draining" if found.draining else ""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairlead.cli.jobs_view import Download, DownloadError, follow, job_table, jobs_table, write_json
-from fairlead.cli.options import Address, ConfigFile, Key, TenantName, access_of, key_of
+from fairlead.cli.options import Asked, access_of, asking, key_of
 from fairlead.cli.problems import EXIT_FAILED, EXIT_INTERRUPTED, explain, fail, wide_console
 from fairlead.client import Client, FairleadError, InvalidRequest, Job, JobOptions, Retry
 
@@ -35,7 +35,9 @@ JsonFile = Annotated[
 
 
 @jobs_app.command()
+@asking
 def submit(
+    asked: Asked,
     file: Annotated[Path, typer.Argument(help="JSON lines; `-` reads standard input.")],
     name: Annotated[str, typer.Option(help="For people: what `list` shows.")] = "",
     idempotency_key: Annotated[
@@ -54,10 +56,6 @@ def submit(
     return_token_ids: Annotated[bool, typer.Option("--return-token-ids", help="Beside the text.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Then show progress until it has ended.")] = False,
     json_file: JsonFile = None,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Submit a file of requests; it is on the scheduler's disk when this returns.
 
@@ -68,7 +66,7 @@ def submit(
         name=name, idempotency_key=idempotency_key, model=model, max_tokens=max_tokens, temperature=temperature,
         seed=seed, completion_target_s=completion_target_s, lifetime_s=lifetime_s, return_token_ids=return_token_ids,
     )  # fmt: skip
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         job = _submitted(client, file, options)
         if json_file is not None:
             write_json(job, json_file)
@@ -79,16 +77,14 @@ def submit(
 
 
 @jobs_app.command()
+@asking
 def status(
+    asked: Asked,
     job_id: JobId,
     json_file: JsonFile = None,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Print a job as it is now: progress, outcomes, tokens, and what holds it up. Example: fairlead jobs status JOB"""
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         job = client.jobs.get(job_id)
     if json_file is not None:
         write_json(job, json_file)
@@ -97,23 +93,23 @@ def status(
 
 
 @jobs_app.command()
+@asking
 def watch(
+    asked: Asked,
     job_id: JobId,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Show a job's progress until it has ended; Ctrl-C leaves, the job goes on.
 
     The exit code is 0 where every line has a whole answer, else 1. Example: fairlead jobs watch JOB
     """
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         _watch(client, job_id)
 
 
 @jobs_app.command()
+@asking
 def results(
+    asked: Asked,
     job_id: JobId,
     out: Annotated[
         Path | None,
@@ -121,35 +117,29 @@ def results(
     ] = None,
     from_line: Annotated[int, typer.Option(min=1, help="First line wanted; without --out.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Print or save results in line order, each once; waits for lines that have not ended.
 
     Ctrl-C leaves, the job goes on; the same command with --out takes the download up again. Examples: fairlead jobs
     results JOB --out answers.jsonl; fairlead jobs results JOB --from-line 500
     """
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         failed = _downloaded(client, job_id, out, from_line, overwrite)
         raise typer.Exit(EXIT_FAILED if failed else 0)
 
 
 @jobs_app.command()
+@asking
 def cancel(
+    asked: Asked,
     job_id: JobId,
     json_file: JsonFile = None,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """End a job: lines that run are cancelled, the others never begin, results that are there stay.
 
     Example: fairlead jobs cancel JOB
     """
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         job = client.jobs.cancel(job_id)
     if json_file is not None:
         write_json(job, json_file)
@@ -158,17 +148,15 @@ def cancel(
 
 
 @jobs_app.command("list")
+@asking
 def list_jobs(
+    asked: Asked,
     live: Annotated[bool, typer.Option("--live", help="Only jobs that have not ended.")] = False,
     most: Annotated[int, typer.Option(min=1, help="Show at most so many, the newest.")] = MAX_SHOWN,
     json_file: JsonFile = None,
-    tenant: TenantName = None,
-    key: Key = None,
-    address: Address = None,
-    config: ConfigFile = None,
 ) -> None:
     """Print the tenant's jobs, newest first. Examples: fairlead jobs list; fairlead jobs list --live --most 100"""
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         found = [job for job, _ in zip(client.jobs.list(live_only=live), range(most), strict=False)]
     if json_file is not None:
         write_json(found, json_file)
@@ -179,21 +167,23 @@ def list_jobs(
 
 
 @jobs_app.command()
+@asking
 def delete(
-    job_id: JobId, tenant: TenantName = None, key: Key = None, address: Address = None, config: ConfigFile = None
+    asked: Asked,
+    job_id: JobId,
 ) -> None:
     """Forget an ended job and its results before their time is over. Example: fairlead jobs delete JOB"""
-    with _client(address, key, tenant, config) as client:
+    with _client(asked) as client:
         client.jobs.delete(job_id)
     print(f"{job_id} deleted")
 
 
 @contextlib.contextmanager
-def _client(address: str | None, key: str | None, tenant: str | None, config: Path | None) -> Generator[Client]:
+def _client(asked: Asked) -> Generator[Client]:
     """A client; what fails ends the command with a sentence."""
-    access = access_of(address, key, config)
+    access = access_of(asked.address, asked.key, asked.config)
     try:
-        with Client(access.address, key_of(access, tenant), retry=PATIENT, tls=access.tls) as client:
+        with Client(access.address, key_of(access, asked.tenant), retry=PATIENT, tls=access.tls) as client:
             yield client
     except FairleadError as error:
         fail(explain(error, access.address, access.tls))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
@@ -21,6 +25,39 @@ TenantName = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option(help="YAML configuration with address and tenants; FAIRLEAD_CONFIG too.")
 ]
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whom a command asks and as whom: what the options of these names say."""
+
+    tenant: str | None
+    key: str | None
+    address: str | None
+    config: Path | None
+
+
+_ASKED = {"tenant": TenantName, "key": Key, "address": Address, "config": ConfigFile}
+
+
+def asking(command: Callable[Concatenate[Asked, P], None]) -> Callable[..., None]:
+    """A command that takes, after its own options, those of `Asked`, and gets them as its first argument."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    shared = [inspect.Parameter(name, kind, default=None, annotation=option) for name, option in _ASKED.items()]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        asked = Asked(**{name: values.pop(name) for name in _ASKED})
+        call: Any = command
+        call(asked, **values)
+
+    told: Any = run
+    told.__signature__ = inspect.Signature([*own, *shared])
+    told.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
+    return run
 
 
 def access_of(address: str | None, key: str | None, config: Path | None) -> Access:

@@ -21,7 +21,7 @@ import typer
 from rich.live import Live
 
 from fairlead.cli.admin import operator
-from fairlead.cli.options import Address, ConfigFile, Key, TenantName
+from fairlead.cli.options import Address, Asked, ConfigFile, Key, TenantName
 from fairlead.cli.problems import EXIT_USAGE, explain, fail, wide_console
 from fairlead.cli.top_data import Frame, Sample, frame_of
 from fairlead.cli.top_view import SORTS, Shown, view
@@ -63,7 +63,7 @@ def top(
     if state and state not in STATES:
         fail(f"--state: {state!r} is none of {', '.join(STATES)}", EXIT_USAGE)
     shown = Shown(sort, state, of, service_class or "", worker)
-    with operator(address, key, tenant, config) as admin:
+    with operator(Asked(tenant=tenant, key=key, address=address, config=config)) as admin:
         if json_file is not None:
             _write_json(_one_frame(admin, shown), json_file)
         elif once or not (sys.stdout.isatty() and sys.stdin.isatty()):

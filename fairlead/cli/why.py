@@ -10,7 +10,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 
 from fairlead.cli.admin import operator
-from fairlead.cli.options import Address, ConfigFile, Key, TenantName
+from fairlead.cli.options import Address, Asked, ConfigFile, Key, TenantName
 from fairlead.cli.problems import wide_console
 
 
@@ -39,7 +39,7 @@ def why(
     """
     from fairlead.cli.why_view import print_why  # noqa: PLC0415 - only when it is called
 
-    with operator(address, key, tenant, config) as admin:
+    with operator(Asked(tenant=tenant, key=key, address=address, config=config)) as admin:
         answer = admin.why(request_id, of)
     if json_file is not None:
         text = json.dumps(MessageToDict(answer, preserving_proto_field_name=True), indent=1)
