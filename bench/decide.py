@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.problems import wide_console
 from fairlead.lengths import LengthDistribution
 from scheduler_svc.core.admission import Limits
 from scheduler_svc.core.scheduler import SchedulerCore
@@ -183,7 +183,7 @@ def _print(rows: list[dict[str, object]], workers: int) -> None:
     columns = ("waiting", "event", "events", "p50_us", "p99_us", "max_us", "mean_us")
     for row in rows:
         table.add_row(*(str(row[name]) for name in columns))
-    Console().print(table)
+    wide_console().print(table)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.problems import wide_console
 from simulator.policies import parse_choice, split_choices
 from simulator.run import Run, Setup, measure_capacity, sigma_of, simulate, workload_of
 from simulator.workload import SYNTHETIC
@@ -73,7 +73,7 @@ def main(
     table = Table(
         "trace", "policy", "load", "workers", "requests", "tokens", "steps", "CPU s", "tokens/s", "us/request"
     )
-    console, found = Console(soft_wrap=True), list[Speed]()
+    console, found = wide_console(), list[Speed]()
     for source in traces or [SYNTHETIC]:
         one = replace(setup, workers=1, requests=min(setup.requests, 2000))
         capacity = measure_capacity(source, one) * setup.workers
