@@ -31,7 +31,7 @@ def written(out: Path, default: str) -> str:
     rows = [row for result in results for row in result["rows"]]
     (out / "results.json").write_text(json.dumps({"rows": rows, "results": results}, indent=1) + "\n")
     splits = [split for split in ("random", "grouped") if any(result["split"] == split for result in results)]
-    parts = [f"### {split} folds\n\n{_table(results, split, default)}\n\n{_worth(results, split)}" for split in splits]
+    parts = [f"### {split} folds\n\n{_table(results, split, default)}{_worth(results, split)}" for split in splits]
     table = "\n\n".join(parts) + "\n"
     (out / "table.md").write_text(table)
     return table
@@ -91,18 +91,20 @@ def _default_table(chosen: Sequence[dict[str, Any]], datasets: Sequence[str], de
 
 
 def _worth(results: Sequence[dict[str, Any]], split: str) -> str:
-    """The share of the way from fcfs to a predictor that knows each length, in mean JCT and LS goodput."""
+    """The share of the way from fcfs to a predictor that knows each length; "" where nothing was simulated."""
     rows = [
         {**row, "dataset": result["dataset"]}
         for result in results
         if result["split"] == split
         for row in result.get("worth", [])
     ]
+    if not rows:
+        return ""
     loads = sorted({row["load"] for row in rows})
     names = [name for name in _PREDICTORS if any(row["predictor"] == name for row in rows)]
     policies = "/".join(sorted({f"`{row.get('jct_policy', 'isrtf')}`" for row in rows}))
     lines = [
-        f"Simulated worth: mean JCT with `fcfs` and with every length known (under {policies}), s; then each "
+        f"\n\nSimulated worth: mean JCT with `fcfs` and with every length known (under {policies}), s; then each "
         "predictor's share of that gain in mean JCT / in LS goodput (under `slo`) / of a backlog that is served one by "
         "one in the order of first words.\n",
         "| set | load | fcfs | known | " + " | ".join(names) + " |",

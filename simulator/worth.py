@@ -108,8 +108,8 @@ def order_gain(answers: Sequence[Answer], said: Sequence[Said]) -> float:
     """What the order of the predicted means is worth on a backlog that is served one by one.
 
     The share of the way in mean completion time from a random order (0) to that of the true lengths (1): the covariance
-    of lengths with the ranks of what was predicted, over that with their own ranks. A queue can hardly gain more from
-    first words.
+    of lengths with the ranks of what was predicted, over that with their own ranks. What a policy gains beyond it comes
+    from the tokens that are out already: much where a few answers are very long, little where all are alike.
     """
     lengths = np.array([answer.output_tokens for answer in answers], np.float64)
     means = np.array([each[0][1].mean_remaining() for each in said], np.float64)
