@@ -54,7 +54,7 @@ def test_who_would_slow_everybody_below_the_pace_is_refused_with_a_delay() -> No
 
 
 def test_an_answer_that_a_lost_scheduler_began_is_not_refused_in_the_middle() -> None:
-    core = core_with()
+    core = core_with(worker=replace(WORKER, step_seats=64))
     fill(core, 40, prompt=1)
     assert refused(core, arrived(99, prompt=1)) is RefusalReason.TPOT_OUT_OF_REACH
     assert refused(core, arrived(99, prompt=1, received_tokens=1)) is None
