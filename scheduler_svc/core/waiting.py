@@ -28,10 +28,13 @@ SAVED_TURNS = 51.0
 def wait_bound_ms(dispatcher: Dispatcher, job: Job) -> float | None:
     """Longest that a waiting BE job will wait from now on, ms; None where nothing is promised.
 
-    Nothing is without a BE share, for LS, under rules without class tiers, and while no worker of the model takes work.
+    Nothing is without a BE share, for LS, under rules without class tiers, and while no worker of
+    the model that has more than one seat takes work.
     """
     rules = dispatcher.rules
-    workers = [worker for worker in dispatcher.workers_of(job.spec.model) if not worker.draining]
+    # An engine of one seat keeps none back (`worker_svc/step_filler.py`).
+    there = dispatcher.workers_of(job.spec.model)
+    workers = [worker for worker in there if not worker.draining and worker.seats(rules) > 1]
     if rules.be_share <= 0 or not rules.class_tiers or job.spec.latency_sensitive or not workers:
         return None
     prefill_tokens = max(1.0, rules.be_share * STEP_TOKENS)

@@ -185,6 +185,7 @@ class Faults:
 
     async def _second_scheduler(self) -> None:
         """It has a state folder of its own, so that its epochs are low; nobody asks it."""
+        self._cluster.set_epoch(SECOND, 0)  # started again, it would have come to a newer one than the first has
         self._cluster.start(SECOND)
         await self._sleep(0.5, 5.0)
         self._cluster.kill(SECOND)

@@ -226,20 +226,26 @@ class MemoryServer:
         self.node: Node = current_node()
         self.accepting = False
         self.handlers: dict[str, Any] = {}
+        self._generic: list[Any] = []
         self.broken = broken
         self._address = ""
         self._links: list[_ServerLink] = []
 
-    def add_generic_rpc_handlers(self, handlers: Any) -> None: ...
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        self._generic.extend(handlers)
 
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self.handlers.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None: ...
 
     async def handler(self, path: str, metadata: tuple[Metadatum, ...]) -> Any:
         """What answers a call, after the interceptors have had their say; None: nothing does."""
 
         async def found(details: CallDetails) -> Any:
-            return self.handlers.get(details.method)
+            for one in self._generic:
+                handler = one.service(details)
+                if handler is not None:
+                    self.handlers[details.method] = handler
+                    return handler
+            return None
 
         ask: Any = found
         for one in reversed(self._interceptors):
