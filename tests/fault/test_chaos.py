@@ -15,11 +15,12 @@ from scheduler_svc.core.fairness import FairShares
 from scheduler_svc.core.placing import Round
 from scheduler_svc.executions import Executions
 from scheduler_svc.outbox import Outbox
+from scheduler_svc.shell import Shell
 from tests.fault.world import kind_of, run_seed
 from worker_svc.step_filler import Filler
 
 SEEDS = 20
-FLOODED, CROWDED = 124, 199
+FLOODED, CROWDED = 124, 399
 
 
 @pytest.fixture(autouse=True)
@@ -62,20 +63,19 @@ def test_a_link_that_asks_for_no_replay_is_found_out(monkeypatch: pytest.MonkeyP
 
 def test_tokens_that_come_twice_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness can fail: tokens that are delivered twice are seen by the clients."""
-    advance = Executions._advance
+    deliver = Shell.deliver
 
-    def twice(self: Any, execution: Any, token_ids: Any, text: str) -> int:
-        new = advance(self, execution, token_ids, text)
-        if execution.have_token == 3:
-            self._shell.deliver(execution.request, token_ids, text)
-        return new
+    def twice(self: Any, request: Any, token_ids: Any, text: str) -> None:
+        deliver(self, request, token_ids, text)
+        if len(request.answer) == 3:
+            deliver(self, request, token_ids, text)
 
-    monkeypatch.setattr(Executions, "_advance", twice)
+    monkeypatch.setattr(Shell, "deliver", twice)
     assert any("I2" in what for what in run_seed(0).broken)
 
 
 def test_waits_and_shares_hold_where_requests_press(monkeypatch: pytest.MonkeyPatch) -> None:
-    """I6 under a flood, I7 in a crowd; and the harness can fail: without BE's seat, and without bands of fairness."""
+    """I6 under a flood, I7 in a crowd; and the harness can fail: without the seat of BE, without charges."""
     assert (kind_of(FLOODED), kind_of(CROWDED)) == ("flooded", "crowded")
     for seed in (FLOODED, CROWDED):
         result = run_seed(seed)
@@ -86,6 +86,5 @@ def test_waits_and_shares_hold_where_requests_press(monkeypatch: pytest.MonkeyPa
         broken.setattr(Round, "share", lambda _: None)
         assert any("I6" in what for what in run_seed(FLOODED).broken)
     with monkeypatch.context() as broken:
-        broken.setattr(FairShares, "band", lambda *_: 0.0)
-        broken.setattr(FairShares, "band_of", lambda *_: 0.0)
+        broken.setattr(FairShares, "_charge", lambda *_: None)
         assert any("I7" in what for what in run_seed(CROWDED).broken)
