@@ -105,7 +105,6 @@ class JobsMachine(RuleBasedStateMachine):
         self.seen: dict[tuple[str, int], Result] = {}
         self.seen_before: dict[tuple[str, int], Result] = {}
         self.cancelled: set[str] = set()
-        self.expired: set[str] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
@@ -196,7 +195,6 @@ class JobsMachine(RuleBasedStateMachine):
         live = self.run(self.journal.live())
         if live:
             self.now_ms = max(self.now_ms, live[0].expires_ms)
-            self.expired |= {job.job_id for job in live if job.expires_ms <= self.now_ms}
         self.run(self._pass())
 
     @rule()
@@ -281,7 +279,7 @@ class JobsMachine(RuleBasedStateMachine):
             assert ended.tally is not None
             assert ended.tally.ended == job.lines
             assert not await self.journal.lines(job.job_id, 0, 100)
-            if job.job_id not in self.cancelled | self.expired:
+            if job.job_id not in self.cancelled and job.expires_ms > self.now_ms:
                 assert ended.state is State.COMPLETED
                 assert types_pb2.OUTCOME_CANCELLED_BY_CLIENT not in ended.tally.outcomes
             for result in await self._again(job):
