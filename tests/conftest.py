@@ -1,11 +1,19 @@
-"""What one test sets up for this process is not left to the next."""
+"""What one test sets up for this process is not left to the next; properties draw the same cases in every run.
+
+`HYPOTHESIS_PROFILE=default make unit` draws new ones.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(autouse=True)
