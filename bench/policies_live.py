@@ -3,7 +3,8 @@
 One suite is started, the policy changed through the admin service. Requests of two lengths and both classes come while
 others hold every seat, and those go once all have been accepted: the policy chooses among all of them, however fast the
 machine. Their lengths are told to the oracle, so that what a policy should do is known: all answers must be those of
-`fcfs`, token for token (greedy), only their order may differ, as the policy says. Orders are places, not times.
+`fcfs`, token for token (greedy), only their order may differ, as the policy says. Nobody is refused, whatever the targets. Orders
+are places, not times.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ async def serve_all(
         SuiteError, FairleadError: the suite can't be started, or a call failed.
     """
     config = change(Config(), "worker", engine=engine, step_seats=SEATS, slots=SLOTS)
-    config = change(change(config, "scheduler", policy=BASELINE), "predictor", predictor="oracle")
+    config = change(change(config, "scheduler", policy=BASELINE, overload="queue"), "predictor", predictor="oracle")
     config = with_demo_tenants(change(config, "log", level="warning"))
     async with Suite(config, SuiteOptions(free_ports=True, logs=logs, drain_s=10.0)) as suite:
         key = suite.keys["operator"]

@@ -181,7 +181,8 @@ async def test_a_worker_added_later_takes_its_share(tmp_path: Path) -> None:
     workers = [worker_config(worker_id="first", slots=2, step_seats=2)]
     async with running_suite(tmp_path, workers=workers, addresses=[later]) as suite:
         await problem_says(suite, later, "UNAVAILABLE")
-        running = [asyncio.create_task(suite.client().complete(f"load {index}", **LONG)) for index in range(8)]
+        load = [suite.client().complete(f"load {index}", service_class="be", **LONG) for index in range(8)]
+        running = [asyncio.create_task(each) for each in load]  # best effort: as LS, most would be refused at the door
         await until(lambda: out(suite) > 10, "some tokens")
         async with running_worker(worker_config(later, worker_id="second")):
             answers = await asyncio.gather(*running)
