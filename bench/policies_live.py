@@ -3,8 +3,8 @@
 One suite is started, the policy changed through the admin service. Requests of two lengths and both classes come while
 others hold every seat, and those go once all have been accepted: the policy chooses among all of them, however fast the
 machine. Their lengths are told to the oracle, so that what a policy should do is known: all answers must be those of
-`fcfs`, token for token (greedy), only their order may differ, as the policy says. Nobody is refused, whatever the targets. Orders
-are places, not times.
+`fcfs`, token for token (greedy), only their order may differ, as the policy says. Nobody is refused, whatever the
+targets. Orders are places, not times.
 """
 
 from __future__ import annotations
