@@ -140,7 +140,7 @@ async def test_only_operators_are_told_and_ids_are_found_across_tenants(tmp_path
 
 
 async def test_live_requests_are_listed_page_by_page_and_filtered(tmp_path: Path) -> None:
-    async with running_suite(tmp_path, workers=[SMALL], look_ahead=0) as suite:
+    async with running_suite(tmp_path, workers=[SMALL], look_ahead=0, overload="queue") as suite:
         tasks = [start(suite, "bob" if index % 2 else "alice", f"r{index}") for index in range(6)]
         jobs = suite.scheduler.shell.core.live_jobs()
         await until(lambda: len(jobs) == 6 and any(job.seated for job in jobs.values()), "six requests")
